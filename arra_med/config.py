@@ -1,0 +1,259 @@
+"""Strict YAML: one file a run, read into frozen keyword-only dataclasses.
+
+An unknown key is an error with the nearest name; a wrong type names what was expected; every
+error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
+command line follow the same rules. A field of type :class:`PluginConfig` holds ``name:`` and the
+plug-in's own options, which are checked against the plug-in's ``Options`` dataclass.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast
+
+import yaml
+
+from arra_med.errors import RequestError
+from arra_med.registry import Registry
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PluginConfig:
+    """A plug-in's name and its options; in YAML one mapping: ``{name: linear, dimension: 64}``."""
+
+    name: str
+    options: Any  # an instance of the plug-in's Options dataclass
+
+
+def plugin_field(registry: Registry, *, optional: bool = False) -> Any:  # noqa: ANN401 - a default
+    """Declare a dataclass field of type :class:`PluginConfig` backed by ``registry``.
+
+    An optional one is of type ``PluginConfig | None`` and defaults to ``None``.
+    """
+    metadata = {"registry": registry}
+    if optional:
+        return dataclasses.field(default=None, metadata=metadata)
+    return dataclasses.field(metadata=metadata)
+
+
+def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+    """Read ``path``, apply ``a.b=value`` overrides and build a ``kind``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        RequestError: naming every unknown key, missing key and wrong value at once.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration file at {path}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} is not readable YAML: {error}") from error
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise RequestError(f"{path}: expected a mapping at the top, found {_name(tree)}")
+    for override in overrides:
+        _apply(tree, override)
+    return build(kind, tree, where=str(path))
+
+
+def build(kind: type[T], tree: Mapping[str, Any], *, where: str) -> T:
+    """Build a ``kind`` from nested mappings; ``where`` names their origin in messages.
+
+    Raises:
+        RequestError: naming every unknown key, missing key and wrong value at once.
+    """
+    errors: list[str] = []
+    value = _dataclass(kind, tree, "", errors)
+    if errors:
+        raise RequestError(
+            f"{where} has {len(errors)} error{'s' if len(errors) > 1 else ''}:\n"
+            + "\n".join(f"  - {error}" for error in errors)
+        )
+    return cast("T", value)
+
+
+def to_tree(value: Any) -> Any:  # noqa: ANN401 - mirrors YAML's types
+    """The inverse of :func:`build`: nested mappings of plain YAML values."""
+    if isinstance(value, PluginConfig):
+        return {"name": value.name, **to_tree(value.options)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_tree(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_tree(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def dump(value: Any) -> str:  # noqa: ANN401
+    """YAML text of a configuration, fit for :func:`load`."""
+    return yaml.safe_dump(to_tree(value), sort_keys=False, allow_unicode=True)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise RequestError(f"override {override!r} is not of the form key=value")
+    *parents, leaf = name.split(".")
+    node = tree
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
+        if not isinstance(node, dict):
+            raise RequestError(f"override {override!r}: {parent!r} is a value, not a section")
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"override {override!r}: the value is not YAML: {error}") from error
+
+
+def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401
+    if not isinstance(tree, Mapping):
+        errors.append(f"{path or 'the file'}: expected a section, found {_name(tree)}")
+        return None
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in tree:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), list(fields), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
+            errors.append(f"{_join(path, str(key))}: unknown key{hint}")
+    values: dict[str, Any] = {}
+    before = len(errors)
+    for name, field in fields.items():
+        at = _join(path, name)
+        if name in tree:
+            registry = field.metadata.get("registry")
+            if registry is None:
+                values[name] = _value(hints[name], tree[name], at, errors)
+            elif tree[name] is None and type(None) in typing.get_args(hints[name]):
+                values[name] = None
+            else:
+                values[name] = _plugin(registry, tree[name], at, errors)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            errors.append(f"{at}: missing")
+    if len(errors) > before:
+        return None
+    try:
+        return kind(**values)
+    except ValueError as error:
+        errors.append(f"{path}: {error}" if path else str(error))
+        return None
+
+
+def _plugin(registry: Registry, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401
+    if not isinstance(tree, Mapping) or not isinstance(tree.get("name"), str):
+        errors.append(f"{path}: expected 'name: <{registry.kind}>' and its options")
+        return None
+    try:
+        plugin = registry.get(tree["name"])
+    except RequestError as error:
+        errors.append(f"{path}.name: {error}")
+        return None
+    rest = {key: value for key, value in tree.items() if key != "name"}
+    options = _dataclass(plugin.Options, rest, path, errors)
+    return None if options is None else PluginConfig(name=tree["name"], options=options)
+
+
+def _value(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        choices = [choice for choice in arguments if choice is not type(None)]
+        attempts: list[list[str]] = []
+        for choice in choices:
+            attempt: list[str] = []
+            result = _value(choice, value, path, attempt)
+            if not attempt:
+                return result
+            attempts.append(attempt)
+        errors += min(attempts, key=len)
+        return None
+    if origin is Literal:
+        if value in arguments:
+            return value
+        near = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
+        hint_text = f"; did you mean {near[0]!r}?" if near else ""
+        errors.append(
+            f"{path}: {value!r} is not one of {', '.join(map(repr, arguments))}{hint_text}"
+        )
+        return None
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(hint, value, path, errors)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            errors.append(f"{path}: expected a list, found {_name(value)}")
+            return None
+        if arguments[-1] is Ellipsis:
+            item_hints = [arguments[0]] * len(value)
+        else:
+            item_hints = list(arguments)
+            if len(value) != len(item_hints):
+                errors.append(f"{path}: expected {len(item_hints)} values, found {len(value)}")
+                return None
+        pairs = zip(item_hints, value, strict=True)
+        return tuple(_value(h, v, f"{path}[{i}]", errors) for i, (h, v) in enumerate(pairs))
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            errors.append(f"{path}: expected a mapping, found {_name(value)}")
+            return None
+        return {
+            _value(arguments[0], k, path, errors): _value(arguments[1], v, f"{path}.{k}", errors)
+            for k, v in value.items()
+        }
+    return _scalar(hint, value, path, errors)
+
+
+def _scalar(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401
+    if hint is Any:
+        return value
+    if hint is Path:
+        if isinstance(value, (str, Path)) and str(value):
+            return Path(value).expanduser()
+    elif hint is float:
+        number = _number(value)
+        if number is not None and math.isfinite(number):
+            return number
+    elif hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(value, hint):
+        return value
+    errors.append(f"{path}: expected {_expected(hint)}, found {value!r}")
+    return None
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401
+    """A float from YAML; ``1e-5`` without a dot is a string to YAML 1.1 and a number to people."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _expected(hint: Any) -> str:  # noqa: ANN401
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return "a path" if hint is Path else names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _name(value: Any) -> str:  # noqa: ANN401
+    return "nothing" if value is None else f"{type(value).__name__} {value!r}"[:80]
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

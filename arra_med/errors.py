@@ -1,0 +1,14 @@
+"""The two ways a command can end badly.
+
+``RequestError``: what was asked cannot be done as asked (exit code 2); its text says what was
+given, what was expected and what to do. ``WorkError``: the request was sound and the work
+failed (exit code 1).
+"""
+
+
+class RequestError(ValueError):
+    """The request is wrong: a setting, a path, a file's content. Exit code 2."""
+
+
+class WorkError(RuntimeError):
+    """The request is right and the work failed. Exit code 1."""
