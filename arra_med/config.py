@@ -2,7 +2,7 @@
 
 An unknown key is an error with the nearest name; a wrong type names what was expected; every
 error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
-command line follow the same rules. A field of type :class:`PluginConfig` holds ``name:`` and the
+command line follow the same rules; ``{output}`` in a value stands for ``paths.output``. A field of type :class:`PluginConfig` holds ``name:`` and the
 plug-in's own options, which are checked against the plug-in's ``Options`` dataclass.
 """
 
@@ -60,6 +60,9 @@ def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
         raise RequestError(f"{path}: expected a mapping at the top, found {_name(tree)}")
     for override in overrides:
         _apply(tree, override)
+    paths = tree.get("paths")
+    if isinstance(paths, dict) and isinstance(paths.get("output"), str):
+        tree = _substitute(tree, "{output}", paths["output"])
     return build(kind, tree, where=str(path))
 
 
@@ -95,6 +98,14 @@ def to_tree(value: Any) -> Any:  # noqa: ANN401 - mirrors YAML's types
 def dump(value: Any) -> str:  # noqa: ANN401
     """YAML text of a configuration, fit for :func:`load`."""
     return yaml.safe_dump(to_tree(value), sort_keys=False, allow_unicode=True)
+
+
+def _substitute(node: Any, placeholder: str, text: str) -> Any:  # noqa: ANN401
+    if isinstance(node, dict):
+        return {key: _substitute(item, placeholder, text) for key, item in node.items()}
+    if isinstance(node, list):
+        return [_substitute(item, placeholder, text) for item in node]
+    return node.replace(placeholder, text) if isinstance(node, str) else node
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from arra_med._version import __version__
 from arra_med.errors import RequestError, WorkError
-from arra_med.schema import SCHEMA_VERSION
+from arra_med.schema import SCHEMA_VERSION, SPLITS
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
@@ -469,7 +469,7 @@ def vector_table(keys: Sequence[str], vectors: np.ndarray, column: str) -> pa.Ta
 
 def save_run_record(folder: Path, config_yaml: str) -> None:
     """Write the resolved configuration and the versions it runs with, before work starts."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+    from importlib.metadata import PackageNotFoundError, version
 
     versions: dict[str, str] = {"arra_med": __version__}
     for package in ("torch", "transformers", "deepspeed", "monai", "pydicom", "pyarrow", "numpy"):

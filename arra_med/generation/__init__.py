@@ -1,0 +1,1 @@
+"""Generation: prompts to pictures, batched and guided."""

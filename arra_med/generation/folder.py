@@ -1,0 +1,58 @@
+"""The generated folder: ``generations.parquet``, ``images/<key>-<index>.png``, ``manifest.json``.
+
+Any generator that writes this folder can be evaluated beside ours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arra_med.errors import RequestError
+from arra_med.store import read_manifest
+
+GENERATIONS_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),  # the prompt's sample
+        pa.field("index", pa.int32(), nullable=False),  # 0 … images_per_prompt - 1
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),  # relative to the folder
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("guidance", pa.float64()),
+        pa.field("temperature", pa.float64()),
+        pa.field("top_k", pa.int32()),
+    ]
+)
+
+
+def image_name(key: str, index: int) -> str:
+    """Path of a picture relative to the generated folder."""
+    return f"images/{key}-{index}.png"
+
+
+class GeneratedFolder:
+    """A finished generated folder.
+
+    ``manifest["config"]["model"]`` describes the generator; its ``teacher`` is ``None`` or the
+    identity of the teacher it was aligned to (``{"name": …, …}``).
+
+    Raises:
+        FileNotFoundError: if it is not there or not finished.
+        RequestError: if the table and the pictures on disk do not agree.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = read_manifest(folder, "generated")
+        self.rows: list[dict[str, Any]] = pq.read_table(folder / "generations.parquet").to_pylist()
+        missing = [row["file"] for row in self.rows if not (folder / row["file"]).is_file()]
+        if missing:
+            raise RequestError(
+                f"{folder}: {len(missing)} of {len(self.rows)} pictures are missing, first "
+                f"{missing[0]!r}: generate into a new folder"
+            )
+
+    def png(self, row: dict[str, Any]) -> bytes:
+        """PNG bytes of one row."""
+        return (self.folder / row["file"]).read_bytes()

@@ -1,0 +1,36 @@
+"""The judge plug-in interface: a frozen classifier that says which findings a picture shows."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from arra_med.eval.extractor import EvaluatorInfo
+from torch import Tensor, nn
+
+
+class Judge(nn.Module, ABC):
+    """A frozen multi-label classifier, never the teacher of the run it judges.
+
+    Attributes:
+        findings: the label names it judges, in the order of its outputs.
+    """
+
+    Options: ClassVar[type[Any]]
+    info: EvaluatorInfo
+    findings: tuple[str, ...]
+
+    @classmethod
+    @abstractmethod
+    def identity(cls, options: Any) -> dict[str, Any]:  # noqa: ANN401 - an instance of Options
+        """JSON of all that its verdicts depend on, weights' SHA-256 included.
+
+        Raises:
+            FileNotFoundError: if weights are missing, saying which, where and how to get them.
+        """
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` uint8 pictures in [0, 255] to ``(B, F)`` float32 probabilities.
+
+        Raises:
+            ValueError: on every batch that is not uint8 or not a picture.
+        """
