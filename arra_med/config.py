@@ -2,8 +2,9 @@
 
 An unknown key is an error with the nearest name; a wrong type names what was expected; every
 error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
-command line follow the same rules; ``{output}`` in a value stands for ``paths.output``. A field of type :class:`PluginConfig` holds ``name:`` and the
-plug-in's own options, which are checked against the plug-in's ``Options`` dataclass.
+command line follow the same rules; ``{output}`` in a value stands for ``paths.output``. A field
+of type :class:`PluginConfig` holds ``name:`` and the plug-in's own options, which are checked
+against the plug-in's ``Options`` dataclass.
 """
 
 import dataclasses

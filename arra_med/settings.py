@@ -107,7 +107,8 @@ class Features:
         teacher: which teacher and its options.
         aggregation: ``cls``, ``mean`` or ``cls+mean``.
         dtype: precision on disk.
-        batch_size: pictures a forward pass.
+        batch_size: pictures a forward pass on a GPU; the CPU takes one at a time, so that the
+            cache does not depend on it.
     """
 
     teacher: PluginConfig = plugin_field(TEACHERS)

@@ -164,6 +164,7 @@ class PartWriter:
     def __enter__(self) -> Self:
         if self.finished:
             self._refuse_other(read_manifest(self.folder, self.kind)["config"], "finished")
+            shutil.rmtree(self.partial, ignore_errors=True)  # killed right after the manifest
             return self
         if self.folder.exists() and not self.partial.exists() and any(self.folder.iterdir()):
             raise RequestError(
@@ -334,9 +335,7 @@ class PreparedFolder:
         rows: list[dict[str, Any]] = self.samples.to_pylist()
         chosen = [row for row in rows if split is None or row["split"] == split]
         if not chosen:
-            counts = {
-                s: sum(row["split"] == s for row in rows) for s in ("train", "validate", "test")
-            }
+            counts = {name: sum(row["split"] == name for row in rows) for name in SPLITS}
             raise RequestError(
                 f"{self.folder}: split {split!r} is empty (samples by split: {counts})"
             )

@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from arra_med.store import PreparedFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,24 @@ class EvaluatorInfo:
     trained_on: str
     input_size: int
     preprocessing: str
+
+
+class Fitted(ABC):
+    """Mixed into an extractor or a judge that learns from the prepared folder itself.
+
+    Its identity says so: ``fitted_on`` is the content hash of that folder and ``fitted_splits``
+    the splits it saw.
+    """
+
+    @classmethod
+    @abstractmethod
+    def is_fitted(cls, options: Any) -> bool:  # noqa: ANN401 - an instance of Options
+        """Whether its weights are there."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, options: Any, prepared: PreparedFolder, device: torch.device) -> None:  # noqa: ANN401
+        """Train on the split ``train`` alone and save the weights atomically."""
 
 
 class Extractor(nn.Module, ABC):

@@ -1,10 +1,13 @@
 """The judge plug-in interface: a frozen classifier that says which findings a picture shows."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
-from arra_med.eval.extractor import EvaluatorInfo
 from torch import Tensor, nn
+
+from arra_med.eval.extractor import EvaluatorInfo
 
 
 class Judge(nn.Module, ABC):
@@ -12,11 +15,13 @@ class Judge(nn.Module, ABC):
 
     Attributes:
         findings: the label names it judges, in the order of its outputs.
+        not_judged: label names it was meant to judge and does not, each with the reason.
     """
 
     Options: ClassVar[type[Any]]
     info: EvaluatorInfo
     findings: tuple[str, ...]
+    not_judged: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     @abstractmethod

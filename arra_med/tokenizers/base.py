@@ -1,11 +1,18 @@
 """The image-tokenizer plug-in interface: pictures to a grid of codes and back."""
 
+import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+
+from arra_med.errors import RequestError
+from arra_med.registry import TOKENIZERS
+from arra_med.store import fingerprint, sha256_file, write_atomic
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class ImageTokenizer(nn.Module, ABC):
@@ -33,24 +40,78 @@ class ImageTokenizer(nn.Module, ABC):
         """``(B, rows, columns)`` int64 codes to ``(B, C, H, W)`` uint8 pictures."""
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` (with the plug-in's ``name``) and ``model.safetensors``."""
+    def files(self) -> dict[str, bytes]:
+        """What a folder of this tokenizer holds: ``config.json`` (with ``name``) and weights."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
+        """Read a folder that holds :meth:`files`."""
 
-        Raises:
-            FileNotFoundError: naming the missing file.
-        """
-
-    @property
-    def codes_per_image(self) -> int:
-        """``rows · columns``."""
-        return self.grid[0] * self.grid[1]
+    def save(self, folder: Path) -> None:
+        """Write :meth:`files` into ``folder``."""
+        for name, content in self.files().items():
+            write_atomic(folder / name, content)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+class TrainableTokenizer(ImageTokenizer):
+    """A tokenizer that can be trained on one's own pictures."""
+
+    @classmethod
+    @abstractmethod
+    def create(
+        cls,
+        options: Any,  # noqa: ANN401 - an instance of Options
+        *,
+        image_size: int,
+        channels: int,
+        seed: int,
+    ) -> Self:
+        """A new one with random weights.
+
+        Raises:
+            RequestError: if the options do not fit the picture size.
+        """
+
+    @abstractmethod
+    def training_loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Loss of one batch of ``(B, C, H, W)`` uint8 pictures, to be minimised."""
+
+
+def tokenizer_name(folder: Path) -> str:
+    """The plug-in that wrote a tokenizer folder.
+
+    Raises:
+        FileNotFoundError: if the folder is not a tokenizer's.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"no image tokenizer at {folder} ({name} is missing): run "
+                "'arra-med train-tokenizer', or point paths.tokenizer at a trained one"
+            )
+    try:
+        return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["name"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RequestError(f"{folder / CONFIG} is not an image tokenizer's: {error!r}") from error
+
+
+def load_tokenizer(folder: Path) -> ImageTokenizer:
+    """Load any image tokenizer, frozen and in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if the folder is not a tokenizer's.
+    """
+    tokenizer: ImageTokenizer = TOKENIZERS.get(tokenizer_name(folder)).load(folder)
+    return tokenizer.eval().requires_grad_(False)
+
+
+def tokenizer_id(folder: Path) -> str:
+    """``<plug-in>-<hash of configuration and weights>``, without loading the weights."""
+    name = tokenizer_name(folder)
+    return f"{name}-{fingerprint([sha256_file(folder / file) for file in (CONFIG, WEIGHTS)])}"

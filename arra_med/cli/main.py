@@ -1,0 +1,115 @@
+"""``arra-med <verb>``: one verb a stage, each reading one YAML.
+
+Exit codes: 0 done, 1 the work failed, 2 the request is wrong. Results go to stdout, logs and
+progress bars to stderr. Nothing heavy is imported before a verb needs it.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from arra_med._version import __version__
+from arra_med.errors import RequestError
+
+logger = logging.getLogger("arra_med")
+
+STAGES: dict[str, str] = {
+    "ingest": "source images and reports to a prepared folder",
+    "train-tokenizer": "train the image tokenizer on the prepared pictures",
+    "tokenize": "turn the prepared pictures into codes",
+    "features": "cache the teacher's vectors of the prepared pictures",
+    "train": "adapt the language model, with ARRA's alignment, under DeepSpeed",
+    "generate": "draw pictures for a split's prompts",
+    "evaluate": "measure the pictures and write the report",
+    "report": "write the report again from an evaluation's results",
+    "validate": "check a configuration and print it resolved",
+}
+"""Verbs that read a configuration."""
+
+_EPILOG = """\
+A configuration is one YAML file; settings are overridden as key=value:
+  arra-med train run.yaml training.epochs=2 paths.output=work/try
+Several processes: torchrun --nproc_per_node=2 -m arra_med train run.yaml
+Exit codes: 0 done, 1 the work failed, 2 the request is wrong.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="arra-med",
+        description="Language models that draw medical images, and how well they draw.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"arra-med {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", metavar="<verb>", required=True)
+    for name, text in STAGES.items():
+        verb = verbs.add_parser(name, help=text, description=text, parents=[common])
+        verb.add_argument("config", type=Path, metavar="CONFIG.yaml", help="the configuration")
+        verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
+    demo = verbs.add_parser(
+        "demo", help="draw phantoms and run every stage on them", parents=[common]
+    )
+    demo.add_argument("--output", type=Path, default=Path("work/demo"), help="(%(default)s)")
+    demo.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
+    plugins = verbs.add_parser("list", help="list the plug-ins", parents=[common])
+    plugins.add_argument(
+        "kind", nargs="?", help="datasets, tokenizers, teachers, judges, extractors"
+    )
+    info = verbs.add_parser("info", help="say what a folder of ours holds", parents=[common])
+    info.add_argument("folder", type=Path)
+    info.add_argument("--verify", action="store_true", help="compare every file with its hash")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    level = logging.WARNING if options.quiet else logging.INFO
+    if int(os.environ.get("RANK", "0")) > 0:
+        level = logging.ERROR  # rank 0 speaks for all
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    logger.setLevel(level)
+    run = _verb(options.verb)
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to resume", 1, debug=False)
+    except (RequestError, FileNotFoundError) as error:
+        return _fail(str(error), 2, debug=options.debug)
+    except Exception as error:  # noqa: BLE001 - the last boundary: every failure ends in one line
+        return _fail(f"{type(error).__name__}: {error}", 1, debug=options.debug)
+    return 0
+
+
+def _verb(name: str) -> Callable[[argparse.Namespace], None]:
+    if name in STAGES:
+        from arra_med.cli import stages
+
+        return stages.run
+    if name == "demo":
+        from arra_med.cli import demo
+
+        return demo.run
+    from arra_med.cli import inspect
+
+    return {"list": inspect.list_plugins, "info": inspect.show_folder}[name]
+
+
+def _fail(message: str, code: int, *, debug: bool) -> int:
+    logger.error("error: %s", message, exc_info=debug)
+    if not debug and code == 1:
+        logger.error("(--debug shows the traceback)")
+    return code

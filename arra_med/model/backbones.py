@@ -1,0 +1,220 @@
+"""Backbones: any ``AutoModelForCausalLM`` with image codes added to its vocabulary.
+
+New token ids follow the model's own: ``[<REP>,] image start, image end, code 0, code 1, …``. The
+text tokenizer is left as it is; ``ImageLayout`` says where the image ids are.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer as BpeTokenizer
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from arra_med.errors import RequestError
+from arra_med.model.layout import ImageLayout
+from arra_med.settings import Backbone, Llama
+
+logger = logging.getLogger(__name__)
+
+
+def build_backbone(
+    settings: Backbone,
+    *,
+    prompts: Sequence[str],
+    num_codes: int,
+    grid: tuple[int, int],
+    with_rep: bool,
+    seed: int,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, ImageLayout]:
+    """The model, its text tokenizer and the layout of image tokens, ready for training.
+
+    Args:
+        settings: a pretrained folder or sizes of a new LLaMA.
+        prompts: training prompts, from which a new LLaMA's text tokenizer is trained.
+        num_codes: of the image tokenizer.
+        grid: of the image tokenizer.
+        with_rep: whether a ``<REP>`` token opens the image.
+        seed: of a new model's weights.
+
+    Raises:
+        FileNotFoundError: if the pretrained folder is not there.
+        RequestError: if it does not hold a causal language model and its tokenizer.
+    """
+    if settings.llama is not None:
+        tokenizer = train_text_tokenizer(prompts, settings.llama.text_vocabulary)
+        text_size = len(tokenizer)
+        layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
+        model = new_llama(settings.llama, vocabulary_end(layout), settings.dropout, tokenizer, seed)
+        return model, tokenizer, layout
+    assert settings.pretrained is not None
+    model, tokenizer = load_pretrained(settings.pretrained)
+    text_size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
+    layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
+    extend_vocabulary(model, vocabulary_end(layout))
+    if hasattr(model.config, "attention_dropout"):
+        model.config.attention_dropout = settings.dropout
+    elif settings.dropout:
+        raise RequestError(
+            f"backbone.dropout is {settings.dropout} but {type(model).__name__} has no "
+            "attention_dropout: set it to 0"
+        )
+    return model, tokenizer, layout
+
+
+def load_pretrained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Open a local folder with transformers, in float32, without network or remote code.
+
+    Raises:
+        FileNotFoundError: if the folder or its config.json is not there.
+        RequestError: if transformers cannot open it as a causal language model.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"no language model at {folder} (config.json is missing). Download the model's folder "
+            "on a machine with internet (huggingface-cli download <name> --local-dir <folder>), "
+            "copy it to this machine and point backbone.pretrained at it"
+        )
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f"transformers cannot open {folder} for text: {error}") from error
+    return model, tokenizer
+
+
+def train_text_tokenizer(prompts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most ``size`` tokens, trained on ``prompts``.
+
+    It never meets an unknown character; ``<s>`` opens every text.
+    """
+    tokenizer = BpeTokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(prompts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+def new_llama(
+    sizes: Llama,
+    vocabulary: int,
+    dropout: float,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> PreTrainedModel:
+    """A LLaMA with random weights drawn from ``seed``."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=sizes.hidden_size,
+        intermediate_size=sizes.intermediate_size,
+        num_hidden_layers=sizes.num_layers,
+        num_attention_heads=sizes.num_heads,
+        max_position_embeddings=4096,
+        attention_dropout=dropout,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+@torch.no_grad()
+def extend_vocabulary(model: PreTrainedModel, size: int) -> None:
+    """Grow the embedding and the output head to ``size`` rows, in place.
+
+    New rows (and a new bias entry) start at the mean of the old ones; tied weights stay tied.
+    """
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()
+    old = embedding.weight.shape[0]
+    tied = head is not None and head.weight is embedding.weight
+    model.resize_token_embeddings(size, mean_resizing=False)
+    grown = [model.get_input_embeddings().weight]
+    new_head = model.get_output_embeddings()
+    if new_head is not None and not tied:
+        grown.append(new_head.weight)
+    if new_head is not None and getattr(new_head, "bias", None) is not None:
+        grown.append(new_head.bias)
+    for weight in grown:
+        weight[old:] = weight[:old].mean(dim=0)
+
+
+def decoder_blocks(model: nn.Module, num_layers: int) -> nn.ModuleList:
+    """The decoder's stack of blocks, whatever the architecture calls it.
+
+    Raises:
+        RequestError: if there is not exactly one stack of ``num_layers`` blocks.
+    """
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers
+    ]
+    outer = [
+        module
+        for name, module in stacks
+        if not any(name.startswith(f"{other}.") for other, _ in stacks)
+    ]
+    if len(outer) != 1:
+        raise RequestError(
+            f"cannot tell the decoder blocks of {type(model).__name__}: found {len(outer)} stacks "
+            f"of {num_layers} blocks, expected one"
+        )
+    return outer[0]
+
+
+def vocabulary_end(layout: ImageLayout) -> int:
+    """Rows that embedding and head need for this layout."""
+    return layout.first_code_id + layout.num_codes
+
+
+def _layout(
+    text_size: int,
+    tokenizer: PreTrainedTokenizerBase,
+    num_codes: int,
+    grid: tuple[int, int],
+    *,
+    with_rep: bool,
+) -> ImageLayout:
+    new = iter(range(text_size, text_size + 3))
+    rep = next(new) if with_rep else None
+    start, end = next(new), next(new)
+    pad = tokenizer.pad_token_id
+    return ImageLayout(
+        start_ids=(start,) if rep is None else (rep, start),
+        end_ids=(end,),
+        first_code_id=end + 1,
+        num_codes=num_codes,
+        grid=grid,
+        rep_id=rep,
+        pad_id=end if pad is None else pad,
+    )

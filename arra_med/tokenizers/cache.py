@@ -1,0 +1,75 @@
+"""``tokenize``: a prepared folder's pictures to codes, cached as memory-mapped Arrow."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from arra_med.images import decode_png
+from arra_med.store import Cache, PartWriter, PreparedFolder, vector_table
+from arra_med.tokenizers.base import load_tokenizer, tokenizer_id
+from arra_med.tokenizers.train import to_tensor
+
+logger = logging.getLogger(__name__)
+
+
+def tokenize(
+    prepared: PreparedFolder, tokenizer_folder: Path, *, batch_size: int, device: torch.device
+) -> Path:
+    """Encode every picture; one token part for each image part, resumable.
+
+    Returns:
+        The token cache's folder, ``<prepared>/tokens/<tokenizer id>``.
+
+    Raises:
+        FileNotFoundError: if there is no tokenizer.
+    """
+    folder, config = _cache_config(prepared, tokenizer_folder)
+    num_parts = len(prepared.image_parts)
+    with PartWriter(folder, kind="tokens", config=config) as writer:
+        missing = writer.missing(num_parts)
+        if not missing:
+            logger.info("%s is already done", folder)
+        tokenizer = load_tokenizer(tokenizer_folder).to(device) if missing else None
+        with tqdm(total=len(prepared.keys), desc="tokenize", unit="image") as progress:
+            for index in range(num_parts):
+                part = prepared.read_part(index) if index in missing else []
+                if tokenizer is not None and index in missing:
+                    codes = []
+                    for start in range(0, len(part), batch_size):
+                        batch = [decode_png(png) for _, png in part[start : start + batch_size]]
+                        codes.append(tokenizer.encode(to_tensor(batch).to(device)).flatten(1).cpu())
+                        progress.update(len(batch))
+                    width = tokenizer.grid[0] * tokenizer.grid[1]
+                    flat = torch.cat(codes) if codes else torch.zeros(0, width)
+                    table = vector_table(
+                        [key for key, _ in part], flat.numpy().astype(np.uint16), "codes"
+                    )
+                    writer.write_part(
+                        index, {f"part-{index:05d}.arrow": table}, {"samples": len(part)}
+                    )
+        writer.finish(num_parts)
+    return folder
+
+
+def open_tokens(prepared: PreparedFolder, tokenizer_folder: Path) -> Cache:
+    """The token cache of ``prepared`` made by this tokenizer.
+
+    Raises:
+        FileNotFoundError: if it was not made or not finished.
+    """
+    folder, _ = _cache_config(prepared, tokenizer_folder)
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"{prepared.folder} has no tokens of the image tokenizer at {tokenizer_folder} "
+            f"(looked for {folder}): run 'arra-med tokenize'"
+        )
+    return Cache(folder, kind="tokens", column="codes")
+
+
+def _cache_config(prepared: PreparedFolder, tokenizer_folder: Path) -> tuple[Path, dict[str, str]]:
+    identity = tokenizer_id(tokenizer_folder)
+    config = {"tokenizer": identity, "prepared": prepared.content_hash}
+    return prepared.folder / "tokens" / identity, config

@@ -1,0 +1,1 @@
+"""Training under DeepSpeed: data order, the engine, checkpoints, previews, the loop."""
