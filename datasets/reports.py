@@ -1,0 +1,182 @@
+"""Radiology reports: their sections, and the prompt made from them.
+
+The section rules are those with which the authors of MIMIC-CXR cut their reports (Johnson et al.,
+MIMIC-CXR, Sci Data 2019; their ``section_parser``), odd corners included, so that what is taken as
+the impression here is what everybody else takes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from string import Formatter
+
+from arra_med.errors import RequestError
+
+SOURCES = ("impression", "findings", "last_paragraph")
+"""Sections a prompt is taken from, in order of preference."""
+TEMPLATE = "{view} view chest x-ray image, {text}"
+TEMPLATE_WITHOUT_VIEW = "chest x-ray image, {text}"
+
+_HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
+_BREAK = "\n \n"
+# Section name -> how reports spell it. "ndication" counts as impression in the official table.
+_SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "preamble": ("preamble",),
+    "impression": (
+        "impression", "conclusion", "findings and impression", "findings/impression",
+        "findings/ impression", "ndication", "impresson", "imprression", "imoression",
+        "impressoin", "imprssion", "impresion", "imperssion", "mpression", "impession",
+    ),
+    "findings": (
+        "findings", "finding", "findins", "findindgs", "findgings", "findngs", "findnings",
+        "finidngs", "reference findings", "chest, two views",
+    ),
+    "comparison": (
+        "comparison", "comparisons", "comparison exam", "comparison film", "reference exam",
+        "comparision", "comparsion", "comparrison", "comparisions",
+    ),
+    "indication": (
+        "indication", "reason for examination", "reason for exam", "clinical indication",
+        "idication",
+    ),
+    "history": (
+        "history", "clinical history", "clinical information", "patient history", "pfi",
+    ),
+    "examination": ("examination", "exam", "type of examination"),
+    "recommendations": ("recommendations", "recommendation", "recommendation(s)"),
+    "wet read": ("wet read", "wetread"),
+    "technique": ("technique",),
+    "notification": ("notification",),
+    "addendum": ("addendum",),
+    "comment": ("comment",),
+    "date": ("date",),
+}  # fmt: skip
+_NAMES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
+_CONTAINED = ("impression", "findings", "history", "comparison", "addendum")
+_DESCRIBES_THE_FILM = (
+    "chest", "portable", "pa and lateral", "lateral and pa", "ap and lateral", "lateral and ap",
+    "frontal and", "two views", "frontal view", "pa view", "ap view", "one view", "lateral view",
+    "bone window", "frontal upright", "frontal semi-upright", "ribs", "pa and lat",
+)  # fmt: skip
+_PLACEHOLDER = re.compile(r"_{2,}|X{4,}")
+
+
+def section_name(header: str) -> str:
+    """The section a report's header stands for, by the official table and its two fallbacks."""
+    name = header.lower().strip()
+    if name in _NAMES:
+        return _NAMES[name]
+    for part in _CONTAINED:
+        if part in name:
+            return part
+    return "findings" if any(part in name for part in _DESCRIBES_THE_FILM) else name
+
+
+def split_sections(text: str) -> dict[str, str]:
+    """Cut a report into its sections.
+
+    A header is a newline, a space, capitals / space / ``( ) / , -`` only, a colon and one
+    whitespace. The search for the next header starts at the end of a header's own line. Empty
+    impressions and findings are dropped; if neither is left and the last section has a blank-line
+    break, what follows its first break is ``last_paragraph``.
+
+    Args:
+        text: the whole report.
+
+    Returns:
+        Section name to raw stripped text, in the report's order; the last of repeated sections
+        wins. A report without headers is one section, ``full report``.
+    """
+    text = text.replace("\r\n", "\n")
+    sections = _cut(text)
+    sections = [
+        (name, body)
+        for name, body in sections
+        if name not in ("impression", "findings") or body.strip()
+    ]
+    if not any(name in ("impression", "findings") for name, _ in sections):
+        name, body = sections[-1]
+        before, found, after = body.partition(_BREAK)
+        if found:
+            sections[-1:] = [(name, before), ("last_paragraph", after)]
+    return {name: body.strip() for name, body in sections}
+
+
+def _cut(text: str) -> list[tuple[str, str]]:
+    header = _HEADER.search(text)
+    if header is None:
+        return [("full report", text)]
+    sections = [("preamble", text[: header.start()])]
+    while header is not None:
+        start = header.end()
+        following = _HEADER.search(text, max(start, text.find("\n", start)))
+        end = len(text) if following is None else following.start()
+        sections.append((section_name(header.group(1)), text[start:end]))
+        header = following
+    return sections
+
+
+def check_template(template: str, *, fields: Sequence[str] = ("view", "text")) -> str:
+    """Return a prompt template whose places are all known and that has a place for the text.
+
+    Raises:
+        RequestError: otherwise.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise RequestError(f"prompt template {template!r} is not well formed: {error}") from error
+    unknown = [name for _, name, _, _ in parts if name is not None and name not in fields]
+    formatted = [name for _, name, spec, how in parts if name is not None and (spec or how)]
+    if unknown or formatted or "text" not in [name for _, name, _, _ in parts]:
+        places = ", ".join(f"{{{field}}}" for field in fields)
+        raise RequestError(
+            f"prompt template {template!r} must hold {{text}} and no other places than {places}"
+        )
+    return template
+
+
+def has_words(text: str) -> bool:
+    """Whether a text says anything once placeholders of removed identifiers are set aside."""
+    return any(character.isalpha() for character in _PLACEHOLDER.sub("", text))
+
+
+def fill_template(text: str, view: str | None, template: str, template_without_view: str) -> str:
+    """A prompt from whitespace-normalised ``text``; without a view the other template is used.
+
+    Raises:
+        ValueError: if ``template_without_view`` is needed and itself asks for a view.
+    """
+    words = " ".join(text.split())
+    if view is not None:
+        return template.format(view=view, text=words)
+    if "{view}" in template_without_view:
+        raise ValueError(f"{template_without_view!r} asks for a view where none is known")
+    return template_without_view.format(text=words)
+
+
+def to_prompt(
+    text: str,
+    view: str | None,
+    *,
+    template: str = TEMPLATE,
+    template_without_view: str = TEMPLATE_WITHOUT_VIEW,
+    sources: Sequence[str] = SOURCES,
+) -> tuple[str, str] | None:
+    """Turn a whole report into a prompt.
+
+    Args:
+        text: the report.
+        view: the picture's view; ``None`` takes ``template_without_view``.
+        template: with places ``{view}`` and ``{text}``.
+        template_without_view: with a place ``{text}`` only.
+        sources: section names in order of preference; the first that says anything is used.
+
+    Returns:
+        ``(prompt, source)``, or ``None`` if no source says anything.
+    """
+    sections = split_sections(text)
+    for source in sources:
+        body = sections.get(source, "")
+        if has_words(body):
+            return fill_template(body, view, template, template_without_view), source
+    return None

@@ -1,0 +1,95 @@
+"""Labels from a table's cells: one column a label, or one column that lists what is present."""
+
+import re
+from collections.abc import Sequence
+
+from arra_med.datasets.table_options import TableOptions
+from arra_med.datasets.tables import Row
+from arra_med.errors import RequestError
+from arra_med.schema import CHEXPERT_LABELS
+
+_VALUES: dict[str, int | None] = {
+    **dict.fromkeys(("1", "1.0", "true", "yes", "y", "present", "positive"), 1),
+    **dict.fromkeys(("0", "0.0", "false", "no", "n", "absent", "negative"), 0),
+    **dict.fromkeys(("-1", "-1.0", "uncertain"), -1),
+    **dict.fromkeys(("", "nan", "none", "null", "unknown", "<na>"), None),
+}
+
+
+class LabelReader:
+    """Reads the labels of a row.
+
+    Without label options every sample has the CheXpert labels, all unknown.
+
+    Args:
+        options: the table's.
+        rows: every well-formed row with its line number.
+
+    Raises:
+        RequestError: naming the first cells that are no labels, or labels that occur nowhere.
+
+    Attributes:
+        names: the labels every sample carries.
+    """
+
+    def __init__(self, options: TableOptions, rows: Sequence[tuple[int, Row]]) -> None:
+        self._columns = options.label_columns()
+        self._list_column = options.label_column
+        self._separator = "|".join(re.escape(one) for one in options.label_separators)
+        if self._list_column is not None:
+            self.names = self._vocabulary(options, rows)
+        elif self._columns:
+            self.names = tuple(self._columns.values())
+            self._check(options, rows)
+        else:
+            self.names = CHEXPERT_LABELS
+
+    def labels(self, row: Row) -> dict[str, int | None]:
+        """Label name → 1, 0, -1 or ``None``.
+
+        With a column that lists labels, what an empty cell does not say is unknown, and what a
+        filled one does not list is absent.
+        """
+        if self._list_column is not None:
+            listed = self._listed(row)
+            return {name: (int(name in listed) if listed else None) for name in self.names}
+        if self._columns:
+            return {name: _VALUES[row[column].lower()] for column, name in self._columns.items()}
+        return dict.fromkeys(self.names)
+
+    def _listed(self, row: Row) -> list[str]:
+        cell = row[self._list_column or ""]
+        parts = re.split(self._separator, cell) if self._separator else [cell]
+        return [cleaned for part in parts if (cleaned := " ".join(part.split()))]
+
+    def _vocabulary(
+        self, options: TableOptions, rows: Sequence[tuple[int, Row]]
+    ) -> tuple[str, ...]:
+        found = {value for _, row in rows for value in self._listed(row)}
+        if not found:
+            raise RequestError(f"{options.file}: column {self._list_column!r} is empty everywhere")
+        if options.label_values is None:
+            return tuple(sorted(found))
+        absent = [value for value in options.label_values if value not in found]
+        if absent:
+            raise RequestError(
+                f"{options.file}: no cell of {self._list_column!r} lists {', '.join(absent)}; "
+                f"found: {', '.join(sorted(found)[:20])}"
+            )
+        return options.label_values
+
+    def _check(self, options: TableOptions, rows: Sequence[tuple[int, Row]]) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise RequestError(f"two columns of {options.file} would give the same label")
+        wrong = [
+            f"line {number}, column {column!r}: {row[column][:20]!r}"
+            for number, row in rows
+            for column in self._columns
+            if row[column].lower() not in _VALUES
+        ]
+        if wrong:
+            raise RequestError(
+                f"{options.file}: {len(wrong)} cells are no labels (expected 1, 0, -1, yes, no or "
+                f"empty): {'; '.join(wrong[:3])}. If the column lists findings in words, use "
+                "'label_column'."
+            )

@@ -1,0 +1,173 @@
+"""MedSAM's image encoder, through transformers' SAM (Ma et al., Nature Communications 2024).
+
+SAM's ViT-B at 1024 px, fine-tuned on 1.6 million medical image-mask pairs. It has no class token;
+the vector is the mean over the patches of the encoder's output.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from torch import Tensor
+from transformers import SamImageProcessor, SamVisionConfig, SamVisionModel
+
+from arra_med.errors import RequestError
+from arra_med.store import sha256_file
+from arra_med.teachers.base import Teacher, TeacherInfo
+from arra_med.teachers.weights import PublishedWeights, find_weights, read_checkpoint
+
+MEDSAM = PublishedWeights(
+    title="MedSAM (Hugging Face conversion)",
+    repository="wanglab/medsam-vit-base",
+    config="config.json",
+    checkpoints=("model.safetensors", "pytorch_model.bin"),
+    extra=("preprocessor_config.json",),
+)
+ENCODER = "vision_encoder."
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedSamOptions:
+    """Options of :class:`MedSam`.
+
+    Attributes:
+        weights: folder of a ``SamModel`` as transformers saves it; without it, Hugging Face's
+            cache and, if the network is allowed, the hub.
+        normalization: ``processor`` scales as the folder's ``preprocessor_config.json`` says
+            (SAM's own: ImageNet mean and deviation); ``min-max`` scales every picture to [0, 1],
+            as the MedSAM authors trained the encoder.
+    """
+
+    weights: Path | None = None
+    normalization: Literal["processor", "min-max"] = "processor"
+
+
+class MedSam(Teacher):
+    """MedSAM's, or any SAM's, image encoder.
+
+    Raises:
+        FileNotFoundError: if the weights are missing.
+        RequestError: if they are not of a SAM model.
+    """
+
+    Options = MedSamOptions
+
+    def __init__(self, options: MedSamOptions) -> None:
+        super().__init__()
+        folder = find_weights(MEDSAM, options.weights)
+        config = _vision_config(folder)
+        self.info = _info(config)
+        self.transform = SamTransform(_processor(folder, config), options.normalization)
+        self.encoder = SamVisionModel(config).vision_encoder
+        checkpoint = MEDSAM.checkpoint(folder)
+        state = {
+            name.removeprefix(ENCODER): tensor
+            for name, tensor in read_checkpoint(checkpoint).items()
+            if name.startswith(ENCODER)
+        }
+        try:
+            self.encoder.load_state_dict(state)
+        except RuntimeError as error:
+            raise RequestError(
+                f"{checkpoint} does not fit {folder / MEDSAM.config}: {error}"
+            ) from error
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def describe(cls, options: MedSamOptions) -> TeacherInfo:
+        """See :meth:`Teacher.describe`."""
+        return _info(_vision_config(find_weights(MEDSAM, options.weights)))
+
+    @classmethod
+    def identity(cls, options: MedSamOptions) -> dict[str, Any]:
+        """See :meth:`Teacher.identity`."""
+        folder = find_weights(MEDSAM, options.weights)
+        config = _vision_config(folder)
+        processor = _processor(folder, config).to_dict()
+        used = [name for name in _PROCESSOR_SETTINGS if name in processor]
+        return {
+            "name": "medsam",
+            "weights_sha256": sha256_file(MEDSAM.checkpoint(folder)),
+            "dimension": config.output_channels,
+            "input_size": config.image_size,
+            "preprocessing": {
+                "normalization": options.normalization,
+                **json.loads(json.dumps({name: processor[name] for name in used})),
+            },
+        }
+
+    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
+        """``(B, 3, S, S)`` float32 to ``mean``, the mean over the S/16 × S/16 patches."""
+        patches_BDHW = self.encoder(pixels).last_hidden_state
+        return {"mean": patches_BDHW.mean(dim=(2, 3))}
+
+
+_PROCESSOR_SETTINGS = (
+    "do_convert_rgb", "do_resize", "resample", "size", "do_rescale", "rescale_factor",
+    "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SamTransform:
+    """One picture through SAM's image processor; see :class:`MedSamOptions`."""
+
+    processor: SamImageProcessor
+    normalization: Literal["processor", "min-max"]
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """One picture to ``(3, S, S)`` float32; what is not square is padded below and right."""
+        if self.normalization == "processor":
+            return self._process(picture)
+        pixels = self._process(picture, do_rescale=False, do_normalize=False).float()
+        low, high = pixels.min(), pixels.max()
+        return (pixels - low) / (high - low).clamp(min=1e-8)
+
+    def _process(self, picture: Image.Image, **settings: bool) -> Tensor:
+        output = self.processor(picture.convert("RGB"), return_tensors="pt", **settings)
+        pixels: Tensor = output["pixel_values"][0]
+        return pixels
+
+
+def _info(config: SamVisionConfig) -> TeacherInfo:
+    return TeacherInfo(
+        dimension=config.output_channels,
+        input_size=config.image_size,
+        aggregations=("mean",),
+        trained_on="1.6 million medical image-mask pairs (MedSAM), from SAM's SA-1B",
+    )
+
+
+def _vision_config(folder: Path) -> SamVisionConfig:
+    path = folder / MEDSAM.config
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if tree["model_type"] not in ("sam", "sam_vision_model"):
+            raise ValueError(f"model_type is {tree['model_type']!r}")
+        vision = dict(tree.get("vision_config", tree))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path} does not describe a SAM model (model_type 'sam'): {error!r}. MedSAM's own "
+            "medsam_vit_b.pth has to be converted first, or take the converted repository "
+            f"{MEDSAM.repository}."
+        ) from error
+    # files of 2023 leave the inner model_type empty
+    return SamVisionConfig.from_dict(vision | {"model_type": "sam_vision_model"})
+
+
+def _processor(folder: Path, config: SamVisionConfig) -> SamImageProcessor:
+    """The folder's image processor, or SAM's own at the encoder's input size."""
+    size = config.image_size
+    if (folder / "preprocessor_config.json").is_file():
+        processor = SamImageProcessor.from_pretrained(folder, local_files_only=True)
+        side = dict(processor.size).get("longest_edge")
+        if side != size:
+            raise RequestError(
+                f"{folder}: preprocessor_config.json resizes to {side} px, but the encoder takes "
+                f"{size} px: correct the one that is wrong"
+            )
+        return processor
+    return SamImageProcessor(size={"longest_edge": size}, pad_size={"height": size, "width": size})

@@ -1,0 +1,280 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from arra_med import images
+from arra_med.config import PluginConfig
+from arra_med.datasets.ingest import ingest
+from arra_med.datasets.table import Table
+from arra_med.errors import RequestError, WorkError
+from arra_med.settings import Ingest
+from arra_med.store import MANIFEST, PARTIAL, PartWriter, PreparedFolder, sha256_file, verify
+
+REAL = Path(os.environ.get("ARRA_MED_REAL_DATA", Path(__file__).parents[3] / "shared/data"))
+NUM = 23
+
+
+@pytest.fixture
+def source(tmp_path):
+    """23 rows: 20 pictures of several sizes, one broken, one missing, one without words."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(NUM):
+        name = f"film {index:02d}.png"
+        picture = rng.integers(0, 256, (40 + index, 64 - index), np.uint8)
+        if index == 7:
+            (folder / name).write_bytes(b"no picture")
+        elif index != 9:
+            Image.fromarray(picture).save(folder / name)
+        text = "" if index == 11 else f"report {index}"
+        rows.append(f"{name},{text},p{index // 2},{'test' if index > 15 else 'train'}")
+    (folder / "films.csv").write_text("file,text,patient,split\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def settings(source, **changes):
+    options = Table.Options(
+        file=source / "films.csv", image="file", text="text", patient="patient", split="split"
+    )
+    return Ingest(
+        dataset=PluginConfig(name="table", options=options),
+        **{"size": 32, "part_size": 5} | changes,
+    )
+
+
+def content(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_every_item_is_a_row_or_a_line(source, tmp_path):
+    manifest = ingest(settings(source), tmp_path / "out")
+    assert manifest["counts"] == {"found": NUM, "samples": 20, "excluded": 3}
+    assert manifest["excluded_by_reason"] == {
+        "unreadable-image": 1, "missing-image": 1, "no-prompt": 1,
+    }  # fmt: skip
+    assert manifest["samples_by_split"] == {"train": 13, "validate": 0, "test": 7}
+    assert manifest["channels"] == 1
+    assert manifest["patients_in_several_splits"] == 0
+    assert "workers" not in manifest["config"]
+    lines = (tmp_path / "out/excluded.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reason"] for line in lines] == [
+        "unreadable-image", "missing-image", "no-prompt",
+    ]  # fmt: skip
+    assert not (tmp_path / "out" / PARTIAL).exists()
+    verify(tmp_path / "out", "prepared")
+
+
+def test_rows_and_pictures_are_the_source_s(source, tmp_path):
+    ingest(settings(source), tmp_path / "out")
+    prepared = PreparedFolder(tmp_path / "out")
+    rows = prepared.rows()
+    pictures = dict(prepared.iter_images())
+    assert list(pictures) == [row["key"] for row in rows]
+    for row in rows:
+        path = source / row["source"]
+        original = np.asarray(Image.open(path))
+        assert row["source_sha256"] == sha256_file(path)
+        assert (row["height"], row["width"]) == original.shape
+        expected = images.fit(original, 32, "center-crop")
+        np.testing.assert_array_equal(images.decode_png(pictures[row["key"]])[..., 0], expected)
+
+
+def test_pandas_and_hugging_face_open_it(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    folder = tmp_path / "out"
+    ingest(settings(source), folder)
+    frame = pd.read_parquet(folder / "samples.parquet")
+    assert len(frame) == 20
+    assert frame["labels"].iloc[0]["Edema"] is None
+    loaded = datasets.load_dataset(
+        "parquet",
+        data_files=str(folder / "images/*.parquet"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert loaded["key"] == frame["key"].tolist()
+    assert isinstance(loaded[0]["image"], Image.Image)
+    assert loaded[0]["image"].size == (32, 32)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_bytes(source, tmp_path, workers):
+    ingest(settings(source), tmp_path / "alone")
+    ingest(settings(source, workers=workers), tmp_path / "several")
+    assert content(tmp_path / "alone") == content(tmp_path / "several")
+
+
+def test_a_part_without_samples(source, tmp_path):
+    manifest = ingest(settings(source, part_size=1), tmp_path / "out")
+    assert manifest["counts"]["samples"] == 20
+    prepared = PreparedFolder(tmp_path / "out")
+    assert prepared.read_part(7) == []
+    assert len(dict(prepared.iter_images())) == 20
+
+
+def test_finished_work_is_kept_and_other_work_refused(source, tmp_path, caplog):
+    folder = tmp_path / "out"
+    manifest = ingest(settings(source), folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    caplog.set_level("INFO")
+    for path in source.glob("*.png"):
+        path.unlink()  # nothing is read again
+    assert ingest(settings(source, workers=1), folder) == manifest
+    assert "already done" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    with pytest.raises(RequestError, match="size"):
+        ingest(settings(source, size=16), folder)
+
+
+def test_two_writers_are_refused(source, tmp_path):
+    folder = tmp_path / "out"
+    with (
+        PartWriter(folder, kind="prepared", config=_config(source)),
+        pytest.raises(RequestError, match="another process"),
+    ):
+        ingest(settings(source), folder)
+
+
+def _config(source):
+    from arra_med.config import to_tree
+
+    chosen = settings(source)
+    return {
+        "dataset": to_tree(chosen.dataset),
+        "size": chosen.size,
+        "crop": chosen.crop,
+        "part_size": chosen.part_size,
+    }
+
+
+def test_no_sample_is_a_failure_that_leaves_nothing_finished(source, tmp_path):
+    for path in source.glob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(WorkError, match=r"no picture of 23 items.*unreadable-image: 21"):
+        ingest(settings(source), tmp_path / "a")
+    assert not (tmp_path / "a" / MANIFEST).exists()
+    for path in source.glob("*.png"):
+        path.unlink()
+    with pytest.raises(WorkError, match=r"none of 23 items.*missing-image: 2"):
+        ingest(settings(source), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_patient_in_two_splits_is_counted(source, tmp_path, caplog):
+    table = source / "films.csv"
+    table.write_text(table.read_text().replace("p7,train", "p8,train"))
+    assert ingest(settings(source), tmp_path / "out")["patients_in_several_splits"] == 1
+    assert "1 patients have pictures in more than one split" in caplog.text
+    assert "p8" not in caplog.text
+
+
+def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("arra_med.datasets.ingest._finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(settings(source), folder)
+    table = source / "films.csv"
+    original = table.read_text()
+    table.write_text(original.replace("report 3", "report three"))
+    with pytest.raises(RequestError, match="the source changed"):
+        ingest(settings(source), folder)
+    table.write_text(original)
+    assert ingest(settings(source), folder)["counts"]["samples"] == 20
+
+
+def test_logs_hold_no_report_and_no_path(source, tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    ingest(settings(source), tmp_path / "out")
+    assert "report" not in caplog.text
+    assert str(source) not in caplog.text
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from arra_med.config import build
+from arra_med.datasets.ingest import ingest
+from arra_med.settings import Ingest
+if __name__ == "__main__":
+    source, folder, workers = sys.argv[1:]
+    tree = {"name": "table", "file": source + "/films.csv", "image": "file", "text": "text",
+            "patient": "patient", "split": "split"}
+    chosen = {"dataset": tree, "size": 32, "part_size": 1, "workers": int(workers)}
+    ingest(build(Ingest, chosen, where="test"), Path(folder))
+"""
+
+
+def _start(tmp_path, source, folder, workers):
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(source), str(folder), str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _parts_done(folder):
+    return len(list((folder / PARTIAL).glob("done-*.json")))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(source, tmp_path, workers):
+    ingest(settings(source, part_size=1), tmp_path / "undisturbed")
+    moments = random.Random(workers)
+    folder = tmp_path / "killed"
+    found_unfinished = []
+    for wanted in sorted(moments.sample(range(NUM - 4), 3 - workers)):
+        process = _start(tmp_path, source, folder, workers)
+        while process.poll() is None and _parts_done(folder) < wanted:
+            time.sleep(0.0005)
+        time.sleep(moments.uniform(0, 0.005))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=30)
+        found_unfinished.append(not (folder / MANIFEST).exists())
+    assert found_unfinished[0], "the first kill came in the middle of the work"
+    final = _start(tmp_path, source, folder, workers)
+    _, errors = final.communicate(timeout=60)
+    assert final.returncode == 0, errors
+    assert content(folder) == content(tmp_path / "undisturbed")
+
+
+@pytest.mark.real_data
+def test_real_films_through_ingest(tmp_path):
+    folder = REAL / "cxr_open"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (ARRA_MED_REAL_DATA)")
+    options = Table.Options(
+        file=folder / "metadata.csv", image="file", text="text", view="view",
+        patient="patientid", label_column="findings",
+    )  # fmt: skip
+    chosen = Ingest(dataset=PluginConfig(name="table", options=options), size=64, part_size=50)
+    manifest = ingest(chosen, tmp_path / "out")
+    counts = manifest["counts"]
+    assert counts["found"] == 176 == counts["samples"] + counts["excluded"]
+    assert manifest["excluded_by_reason"] == {"no-prompt": 43, "conflicting-patients": 8}
+    assert manifest["patients_in_several_splits"] == 0

@@ -1,0 +1,88 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from arra_med.datasets.base import UnreadableImage
+from arra_med.datasets.pictures import decode_image, read_image, read_picture
+
+
+def encoded(picture, kind="PNG", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
+
+
+def test_grey_and_colour_as_asked():
+    grey, colour = encoded(Image.fromarray(GREY)), encoded(Image.fromarray(COLOUR))
+    np.testing.assert_array_equal(decode_image(grey, channels=1), GREY)
+    np.testing.assert_array_equal(decode_image(grey, channels=3), np.stack([GREY] * 3, axis=2))
+    np.testing.assert_array_equal(decode_image(colour, channels=3), COLOUR)
+    luma = COLOUR @ np.array([0.299, 0.587, 0.114])
+    assert abs(decode_image(colour, channels=1) - luma).max() <= 1
+
+
+def test_a_png_named_jpg_is_read_and_hashed(tmp_path):
+    path = tmp_path / "it's a film.jpg"
+    path.write_bytes(encoded(Image.fromarray(GREY)))
+    picture = read_picture(path, channels=1)
+    np.testing.assert_array_equal(picture.pixels, GREY)
+    assert len(picture.sha256) == 64
+    np.testing.assert_array_equal(read_image(path, channels=1), GREY)
+
+
+def test_exif_orientation_is_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    data = encoded(Image.fromarray(GREY), exif=exif.tobytes())
+    np.testing.assert_array_equal(decode_image(data, channels=1), np.rot90(GREY, -1))
+
+
+def test_transparency_lies_over_black():
+    layer = np.dstack([COLOUR, np.full(GREY.shape, 255, np.uint8)])
+    layer[0, :, 3] = 0
+    shown = decode_image(encoded(Image.fromarray(layer)), channels=3)
+    assert not shown[0].any()
+    np.testing.assert_array_equal(shown[1:], COLOUR[1:])
+
+
+def test_palettes_are_resolved():
+    data = encoded(Image.fromarray(COLOUR).quantize(48))
+    assert abs(decode_image(data, channels=3).astype(int) - COLOUR).max() <= 8
+
+
+def test_deep_grey_values_are_stretched():
+    deep = np.array([[100, 1100, 2100]], np.uint16)
+    assert decode_image(encoded(Image.fromarray(deep)), channels=1).tolist() == [[0, 128, 255]]
+    constant = np.full((2, 2), 4000, np.uint16)
+    assert decode_image(encoded(Image.fromarray(constant)), channels=1).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"<html>not found</html>", "web page"),
+        (b"%PDF-1.4", "not one of the formats"),
+        (encoded(Image.fromarray(COLOUR), "JPEG")[:-40], "broken picture"),
+        (
+            encoded(
+                Image.fromarray(GREY), "GIF", save_all=True, append_images=[Image.fromarray(COLOUR)]
+            ),
+            "several frames",
+        ),
+    ],
+)
+def test_what_is_no_picture_is_refused(data, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode_image(data, channels=3)
+
+
+def test_declared_size_is_checked_before_decoding(monkeypatch):
+    monkeypatch.setattr("arra_med.datasets.dicom.MAX_PIXELS", 47)
+    with pytest.raises(UnreadableImage, match="8 × 6 pixels"):
+        decode_image(encoded(Image.fromarray(GREY)), channels=1)
