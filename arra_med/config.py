@@ -188,7 +188,7 @@ def _value(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa:
             if not attempt:
                 return result
             attempts.append(attempt)
-        errors += min(attempts, key=len)
+        errors += sorted(attempts, key=len)[0]
         return None
     if origin is Literal:
         if value in arguments:

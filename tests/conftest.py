@@ -64,7 +64,7 @@ def write_prepared(
     return PreparedFolder(folder)
 
 
-@pytest.fixture()
+@pytest.fixture
 def prepared(tmp_path: Path) -> PreparedFolder:
     return write_prepared(tmp_path / "prepared")
 

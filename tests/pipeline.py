@@ -9,12 +9,14 @@ CONFIG = """
 paths: {{output: {output}}}
 device: cpu
 tokenizer:
-  plugin: {{name: monai-vqvae, channels: [8, 8], residual_layers: 1, num_codes: 16, code_dimension: 8}}
+  plugin:
+    {{name: monai-vqvae, channels: [8, 8], residual_layers: 1, num_codes: 16, code_dimension: 8}}
   training: {{steps: 20, batch_size: 8}}
 features:
   teacher: {{name: linear, weights: "{{output}}/teacher", dimension: 16, epochs: 2}}
 backbone:
-  llama: {{hidden_size: 32, num_layers: 2, num_heads: 2, intermediate_size: 64, text_vocabulary: 300}}
+  llama:
+    {{hidden_size: 32, num_layers: 2, num_heads: 2, intermediate_size: 64, text_vocabulary: 300}}
 training:
   max_steps: 6
   batch_size: 8

@@ -105,7 +105,7 @@ def _verb(name: str) -> Callable[[argparse.Namespace], None]:
         return demo.run
     from arra_med.cli import inspect
 
-    return {"list": inspect.list_plugins, "info": inspect.show_folder}[name]
+    return inspect.list_plugins if name == "list" else inspect.show_folder
 
 
 def _fail(message: str, code: int, *, debug: bool) -> int:

@@ -55,4 +55,5 @@ class GeneratedFolder:
 
     def png(self, row: dict[str, Any]) -> bytes:
         """PNG bytes of one row."""
-        return (self.folder / row["file"]).read_bytes()
+        data: bytes = (self.folder / str(row["file"])).read_bytes()
+        return data

@@ -86,7 +86,7 @@ def _optimise(
             images = next(batches).to(tokenizer.device, non_blocking=True)
             loss = tokenizer.training_loss(images, generator)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             progress.update()

@@ -1,0 +1,38 @@
+# Every target sets up what it needs: a virtual environment in .venv, made once and re-used.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo   run the whole pipeline on drawn chest films; prints where the report lies"
+	@echo "make test   run the tests (CPU, no network, no weights)"
+	@echo "make check  format, lint, types and tests: what CI runs"
+	@echo "make bench  measure the hot paths against their bounds"
+	@echo "make clean  remove the demo's output and caches (not .venv)"
+
+$(STAMP): pyproject.toml arra_med/_version.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/arra-med demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python scripts/bench/pipeline.py
+
+clean:
+	rm -rf work build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,46 @@
+"""Folders that stages write and read: in parts, atomically, resumably, manifest last.
+
+A folder without ``manifest.json`` is not finished and no reader opens it. A stage writes its
+output in numbered parts; each part's files are written under a temporary name, renamed, and only
+then marked as done in ``.partial/``. Running the same command again does what is missing and
+gives the same bytes as an undisturbed run; running it with another configuration is refused.
+"""
+
+from arra_med.store.caches import Cache, vector_table
+from arra_med.store.files import (
+    MANIFEST,
+    PARTIAL,
+    Content,
+    canonical_json,
+    content_hash,
+    difference,
+    fingerprint,
+    read_manifest,
+    save_run_record,
+    sha256_bytes,
+    sha256_file,
+    verify,
+    write_atomic,
+)
+from arra_med.store.parts import PartWriter
+from arra_med.store.prepared import PreparedFolder
+
+__all__ = [
+    "MANIFEST",
+    "PARTIAL",
+    "Cache",
+    "Content",
+    "PartWriter",
+    "PreparedFolder",
+    "canonical_json",
+    "content_hash",
+    "difference",
+    "fingerprint",
+    "read_manifest",
+    "save_run_record",
+    "sha256_bytes",
+    "sha256_file",
+    "vector_table",
+    "verify",
+    "write_atomic",
+]

@@ -1,0 +1,143 @@
+"""Files and manifests: atomic writes, hashes, and folders that are finished or are not opened."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arra_med._version import __version__
+from arra_med.errors import RequestError
+from arra_med.schema import SCHEMA_VERSION
+
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+
+Content: TypeAlias = "bytes | pa.Table"
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hex SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON with sorted keys and no NaN: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def fingerprint(value: Any) -> str:  # noqa: ANN401
+    """First 12 hex digits of the SHA-256 of ``value``'s canonical JSON."""
+    return sha256_bytes(canonical_json(value).encode())[:12]
+
+
+def write_atomic(path: Path, content: Content) -> None:
+    """Write ``content`` so that ``path`` either does not exist or is complete.
+
+    Tables become Parquet or Arrow IPC by the path's suffix.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    if isinstance(content, bytes):
+        temporary.write_bytes(content)
+    elif path.suffix == ".parquet":
+        pq.write_table(content, temporary, compression="zstd", row_group_size=1024)
+    elif path.suffix == ".arrow":
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, content.schema) as out:
+            out.write_table(content.combine_chunks())
+    else:
+        raise ValueError(f"do not know how to write a table to {path.name}")
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a finished folder of the given kind.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist or was not finished.
+        RequestError: if it holds something else or was written by another schema version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        if (folder / PARTIAL).is_dir():
+            raise FileNotFoundError(
+                f"{folder} is not finished (no {MANIFEST}): run the command that writes it again, "
+                "it will resume"
+            )
+        made = "exists but is not" if folder.exists() else "does not exist: expected"
+        raise FileNotFoundError(f"{folder} {made} a finished '{kind}' folder (no {MANIFEST})")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found_kind, version = manifest["kind"], manifest["schema_version"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RequestError(f"{path} is not a manifest of ours: {error!r}") from error
+    if found_kind != kind:
+        raise RequestError(f"{folder} holds '{found_kind}', expected '{kind}'")
+    if version != SCHEMA_VERSION:
+        raise RequestError(
+            f"{folder} was written with schema version {version}, this version of arra_med reads "
+            f"{SCHEMA_VERSION}: make the folder again with the command that wrote it"
+        )
+    return manifest
+
+
+def content_hash(folder: Path, kind: str) -> str:
+    """One hash for everything in a finished folder: what caches made from it remember."""
+    files = read_manifest(folder, kind)["files"]
+    return sha256_bytes(canonical_json(files).encode())
+
+
+def verify(folder: Path, kind: str) -> None:
+    """Compare every file of a finished folder with its manifest.
+
+    Raises:
+        RequestError: naming the files that are missing or changed.
+    """
+    files: dict[str, str] = read_manifest(folder, kind)["files"]
+    missing = [name for name in files if not (folder / name).is_file()]
+    changed = [
+        name
+        for name, digest in files.items()
+        if name not in missing and sha256_file(folder / name) != digest
+    ]
+    if missing or changed:
+        raise RequestError(
+            f"{folder} does not match its manifest: missing {missing[:5]}, changed {changed[:5]} "
+            f"({len(missing)} and {len(changed)} in all); delete the folder and make it again"
+        )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names at which two nested mappings differ, with both values."""
+    names = []
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            names += difference(a, b, f"{prefix}{name}.")
+        elif a != b:
+            names.append(f"{prefix}{name} ({a!r} there, {b!r} asked for)")
+    return names
+
+
+def save_run_record(folder: Path, config_yaml: str) -> None:
+    """Write the resolved configuration and the versions it runs with, before work starts."""
+    versions: dict[str, str] = {"arra_med": __version__}
+    for package in ("torch", "transformers", "deepspeed", "monai", "pydicom", "pyarrow", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    write_atomic(folder / "config.yaml", config_yaml.encode())
+    write_atomic(folder / "versions.json", canonical_json(versions).encode())

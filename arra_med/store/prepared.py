@@ -1,0 +1,118 @@
+"""Reading a prepared folder: samples and their pictures."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arra_med.errors import RequestError
+from arra_med.schema import SPLITS
+from arra_med.store.files import MANIFEST, canonical_json, read_manifest, sha256_bytes
+
+
+class PreparedFolder:
+    """A finished prepared folder: ``samples.parquet`` and ``images/part-*.parquet``.
+
+    Args:
+        folder: its path.
+
+    Raises:
+        FileNotFoundError: if it is not there or not finished.
+        RequestError: if it is of another schema, or a key stands in it twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder, "prepared")
+        self.samples: pa.Table = pq.read_table(folder / "samples.parquet")
+        self.keys: list[str] = self.samples["key"].to_pylist()
+        self._row = {key: row for row, key in enumerate(self.keys)}
+        if len(self._row) != len(self.keys):
+            raise RequestError(
+                f"{folder}: key {_first_duplicate(self.keys)!r} is in samples.parquet twice: "
+                "make the folder again"
+            )
+        self.image_parts = [folder / name for name in self.manifest["files"] if "images/" in name]
+
+    @property
+    def content_hash(self) -> str:
+        """One hash for everything in the folder."""
+        return sha256_bytes(canonical_json(self.manifest["files"]).encode())
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels, in the file's order."""
+        return [field.name for field in self.samples.schema.field("labels").type]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures, in pixels."""
+        return int(self.manifest["config"]["size"])
+
+    @property
+    def channels(self) -> int:
+        """1 for grey pictures, 3 for colour."""
+        return int(self.manifest["channels"])
+
+    def rows(self, split: str | None = None) -> list[dict[str, Any]]:
+        """Samples as dictionaries, of one split or all.
+
+        Raises:
+            RequestError: if the split has no sample.
+        """
+        rows: list[dict[str, Any]] = self.samples.to_pylist()
+        chosen = [row for row in rows if split is None or row["split"] == split]
+        if not chosen:
+            counts = {name: sum(row["split"] == name for row in rows) for name in SPLITS}
+            raise RequestError(
+                f"{self.folder}: split {split!r} is empty (samples by split: {counts})"
+            )
+        return chosen
+
+    def row(self, key: str) -> dict[str, Any]:
+        """The sample called ``key``.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        return dict(self.samples.slice(self._row[key], 1).to_pylist()[0])
+
+    def iter_images(self) -> Iterator[tuple[str, bytes]]:
+        """Every ``(key, PNG bytes)`` in order, one part in memory at a time."""
+        for part in range(len(self.image_parts)):
+            yield from self.read_part(part)
+
+    def read_part(self, index: int) -> list[tuple[str, bytes]]:
+        """``(key, PNG bytes)`` of every picture of one image part.
+
+        Raises:
+            FileNotFoundError: if the part is gone.
+        """
+        path = self.image_parts[index]
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is listed in {MANIFEST} but is not there")
+        table = pq.read_table(path)
+        pngs = table["image"].combine_chunks().field("bytes").to_pylist()
+        return list(zip(table["key"].to_pylist(), pngs, strict=True))
+
+    def images(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """PNG bytes of the given samples.
+
+        Raises:
+            RequestError: naming keys that have no picture.
+        """
+        wanted = set(keys)
+        found = {key: png for key, png in self.iter_images() if key in wanted}
+        missing = sorted(wanted - set(found))
+        if missing:
+            raise RequestError(
+                f"{self.folder}: no picture for {len(missing)} keys, first {missing[:3]}"
+            )
+        return found
+
+
+def _first_duplicate(items: Sequence[str]) -> str:
+    seen: set[str] = set()
+    return next(item for item in items if item in seen or seen.add(item))  # type: ignore[func-returns-value]

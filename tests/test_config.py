@@ -1,0 +1,140 @@
+"""Strict YAML: every error at once, with the nearest name."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from arra_med import config
+from arra_med.errors import RequestError
+from arra_med.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = 1.0
+    steps: int = 3
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError("steps must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str
+    mode: Literal["fast", "slow"] = "fast"
+    inner: Inner = field(default_factory=Inner)
+    folder: Path | None = None
+    pair: tuple[float, float] = (0.0, 1.0)
+    names: tuple[str, ...] = ()
+    free: dict[str, Any] = field(default_factory=dict)
+    flag: bool = False
+
+
+def test_reads_every_kind_of_value_and_writes_it_back(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "name: a\nmode: slow\ninner: {rate: 1e-5, steps: 4}\nfolder: ~/x\npair: [1, 2]\n"
+        "names: [b, c]\nfree: {any: {thing: 1}}\nflag: true\n"
+    )
+    read = config.load(Outer, path)
+    assert read.inner == Inner(rate=1e-5, steps=4)
+    assert read.folder == Path("~/x").expanduser()
+    assert read.pair == (1.0, 2.0)
+    path.write_text(config.dump(read))
+    assert config.load(Outer, path) == read
+
+
+def test_every_error_is_reported_at_once() -> None:
+    tree = {
+        "mode": "fats", "inner": {"rate": "x", "stpes": 1}, "pair": [1], "flag": 1, "names": "b",
+    }  # fmt: skip
+    with pytest.raises(RequestError) as caught:
+        config.build(Outer, tree, where="c.yaml")
+    text = str(caught.value)
+    for expected in (
+        "c.yaml has 7 errors", "name: missing", "did you mean 'fast'", "inner.stpes: unknown key",
+        "did you mean 'steps'", "inner.rate: expected a number", "pair: expected 2 values",
+        "flag: expected true or false", "names: expected a list",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_a_rule_of_the_section_itself_is_reported_with_its_name() -> None:
+    with pytest.raises(RequestError, match="inner: steps must not be negative"):
+        config.build(Outer, {"name": "a", "inner": {"steps": -1}}, where="c")
+
+
+def test_overrides_follow_the_same_rules(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: a\n")
+    read = config.load(Outer, path, ["inner.steps=7", "names=[x, y]", "free.z_z=1"])
+    assert (read.inner.steps, read.names, read.free) == (7, ("x", "y"), {"z_z": 1})
+    with pytest.raises(RequestError, match="not of the form"):
+        config.load(Outer, path, ["steps"])
+    with pytest.raises(RequestError, match="is a value, not a section"):
+        config.load(Outer, path, ["name.x=1"])
+    with pytest.raises(RequestError, match=r"inner\.step: unknown key"):
+        config.load(Outer, path, ["inner.step=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- a\n- b", "expected a mapping"), ("a: [", "not readable YAML"), ("", "name: missing")],
+)
+def test_files_that_are_not_settings(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(RequestError, match=message):
+        config.load(Outer, path)
+
+
+def test_a_missing_file_says_where() -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        config.load(Outer, Path("nowhere.yaml"))
+
+
+def settings(**sections: Any) -> Settings:
+    return config.build(Settings, {"paths": {"output": "o"}, **sections}, where="test")
+
+
+def test_plug_in_options_are_checked_like_the_rest() -> None:
+    read = settings(
+        ingest={"dataset": {"name": "table", "file": "a.csv", "image": "x", "text": "t"}}
+    )
+    assert read.ingest is not None
+    assert read.ingest.dataset.name == "table"
+    with pytest.raises(RequestError, match=r"ingest\.dataset\.name.*Did you mean 'table'"):
+        settings(ingest={"dataset": {"name": "tabel"}})
+    with pytest.raises(RequestError, match=r"ingest\.dataset\.rooot: unknown key"):
+        settings(ingest={"dataset": {"name": "deepeyenet", "root": "r", "rooot": "r"}})
+
+
+def test_contradictions_are_refused_without_loading_anything() -> None:
+    with pytest.raises(RequestError, match="alignment is on but there is no 'features' section"):
+        settings(training={})
+    assert settings(training={}, alignment={"enabled": False}).training is not None
+    with pytest.raises(RequestError, match="not a multiple of micro_batch_size"):
+        settings(training={"batch_size": 10, "micro_batch_size": 4})
+    with pytest.raises(RequestError, match="exactly one of"):
+        settings(backbone={})
+
+
+def test_output_stands_for_the_output_folder(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        'paths: {output: a/b}\ningest: {dataset: {name: deepeyenet, root: "{output}/source"}}\n'
+    )
+    read = config.load(Settings, path, ["paths.output=c"])
+    assert read.ingest is not None
+    assert read.ingest.dataset.options.root == Path("c/source")
+    assert read.paths.folder("export") == Path("c/run/export")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[1].glob("scripts/**/*.yaml")), ids=lambda path: path.stem
+)
+def test_every_configuration_we_ship_is_valid(path: Path) -> None:
+    config.load(Settings, path)
