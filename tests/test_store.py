@@ -159,7 +159,7 @@ def test_a_key_in_the_table_twice_is_refused(prepared: PreparedFolder) -> None:
     table = prepared.samples
     doubled = pa.concat_tables([table, table.slice(0, 1)])
     write_atomic(prepared.folder / "samples.parquet", doubled)
-    with pytest.raises(RequestError, match="'p000/s000/i000' is in samples.parquet twice"):
+    with pytest.raises(RequestError, match=r"'p000/s000/i000' is in samples\.parquet twice"):
         PreparedFolder(prepared.folder)
 
 

@@ -115,7 +115,8 @@ class MonaiVqvae(TrainableTokenizer):
         self.batches += 1
         quantized, commitment = self.model.quantize(latents)
         reconstruction = self.model.decode(quantized)
-        return functional.l1_loss(reconstruction, pixels) + commitment
+        loss: Tensor = functional.l1_loss(reconstruction, pixels) + commitment
+        return loss
 
     def files(self) -> dict[str, bytes]:
         """``config.json`` and ``model.safetensors``."""
