@@ -32,7 +32,8 @@ check: $(STAMP)
 	$(BIN)/python -m pytest
 
 bench: $(STAMP)
-	$(BIN)/python scripts/bench/pipeline.py
+	$(BIN)/python scripts/bench/train_step.py
+	$(BIN)/python scripts/bench/generate.py
 
 clean:
 	rm -rf work build .pytest_cache .mypy_cache .ruff_cache .hypothesis

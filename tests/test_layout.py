@@ -66,7 +66,8 @@ def test_the_links_are_relative_and_the_folders_have_no_init() -> None:
 
 
 def test_datasets_is_hugging_face_s_from_the_root_and_ours_from_anywhere() -> None:
-    code = "import sys; sys.path.insert(0, ''); import datasets as d; print(d.Dataset.__module__)"assert run_python(code, ROOT).startswith("datasets.")
+    code = "import sys; sys.path.insert(0, ''); import datasets as d; print(d.Dataset.__module__)"
+    assert run_python(code, ROOT).startswith("datasets.")
     code = "import arra_med.datasets.mimic_cxr as m; print(m.__name__)"
     assert run_python(code, Path("/")) == "arra_med.datasets.mimic_cxr"
 
