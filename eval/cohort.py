@@ -1,0 +1,204 @@
+"""Which pictures are evaluated: the generated ones, the real ones they are set against, the count.
+
+Everything that could make the comparison unfair is refused here, before any network runs: foreign
+keys, other prompts, several splits, uneven numbers of pictures a prompt, other sizes.
+"""
+
+import io
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from arra_med.errors import RequestError
+from arra_med.generation.folder import GeneratedFolder
+from arra_med.store import PreparedFolder
+
+LOG = logging.getLogger(__name__)
+
+MOST_UNREADABLE = 0.01
+"""Share of generated pictures that may be unreadable (and are then left out and counted)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """What is compared.
+
+    Attributes:
+        split: the split of all prompts.
+        samples: every sample of that split, in the prepared folder's order.
+        real: key → PNG bytes, for all of ``samples``.
+        generated: rows of the generated folder that could be read, by key and index.
+        pictures: PNG bytes of ``generated``.
+        unreadable: ``{"key", "index", "reason"}`` of the others.
+        images_per_prompt: pictures of each prompt.
+        flow: counts from all samples to the pictures evaluated.
+    """
+
+    split: str
+    samples: list[dict[str, Any]]
+    real: dict[str, bytes]
+    generated: list[dict[str, Any]]
+    pictures: list[bytes]
+    unreadable: list[dict[str, Any]]
+    images_per_prompt: int
+    flow: list[dict[str, Any]]
+
+    @property
+    def prompts(self) -> list[dict[str, Any]]:
+        """Samples whose prompts were drawn and could be evaluated, in the split's order."""
+        drawn = {row["key"] for row in self.generated}
+        return [sample for sample in self.samples if sample["key"] in drawn]
+
+    @property
+    def sample_of(self) -> list[dict[str, Any]]:
+        """The sample of each row of ``generated``."""
+        by_key = {sample["key"]: sample for sample in self.samples}
+        return [by_key[row["key"]] for row in self.generated]
+
+    @property
+    def patients(self) -> list[str]:
+        """Whose prompt each row of ``generated`` is."""
+        return [str(sample["patient_id"]) for sample in self.sample_of]
+
+    def to_json(self) -> dict[str, Any]:
+        """The results file's section ``cohort``."""
+        prompts = self.prompts
+        views = Counter(sample["view"] or "unknown" for sample in prompts)
+        return {
+            "split": self.split,
+            "prompts": len(prompts),
+            "generated": len(self.generated),
+            "images_per_prompt": self.images_per_prompt,
+            "real": len(self.samples),
+            "patients": len(set(self.patients)),
+            "unreadable": self.unreadable,
+            "views": dict(sorted(views.items())),
+            "flow": self.flow,
+        }
+
+
+def load_cohort(prepared: PreparedFolder, generated: GeneratedFolder) -> Cohort:
+    """Match generated pictures with samples and read both.
+
+    Raises:
+        RequestError: if the two folders do not belong together, counts differ, a picture has
+            another size or other channels, or more than 1 % of the pictures are unreadable.
+    """
+    rows = sorted(generated.rows, key=lambda row: (row["key"], row["index"]))
+    split, images_per_prompt = _check_rows(prepared, generated, rows)
+    kept, pictures, unreadable = _read(prepared, generated, rows)
+    samples = prepared.rows(split)
+    drawn = len({row["key"] for row in rows})
+    flow = [
+        ("samples in the prepared folder", len(prepared.keys)),
+        (f"of other splits than {split}", len(prepared.keys) - len(samples)),
+        (f"real pictures of the {split} split", len(samples)),
+        ("of these, not drawn", len(samples) - drawn),
+        ("prompts drawn", drawn),
+        (f"pictures generated ({images_per_prompt} a prompt)", len(rows)),
+        ("of these, unreadable and left out", len(unreadable)),
+        ("pictures evaluated", len(kept)),
+    ]
+    return Cohort(
+        split=split,
+        samples=samples,
+        real=prepared.images([sample["key"] for sample in samples]),
+        generated=kept,
+        pictures=pictures,
+        unreadable=unreadable,
+        images_per_prompt=images_per_prompt,
+        flow=[{"step": step, "count": count} for step, count in flow],
+    )
+
+
+def _check_rows(
+    prepared: PreparedFolder, generated: GeneratedFolder, rows: list[dict[str, Any]]
+) -> tuple[str, int]:
+    """The split and the number of pictures a prompt, once everything agrees."""
+    folder = generated.folder
+    if not rows:
+        raise RequestError(f"{folder} holds no picture: run 'arra-med generate' again")
+    counted = generated.manifest["counts"].get("images", len(rows))
+    if counted != len(rows):
+        raise RequestError(
+            f"{folder}: the manifest counts {counted} pictures, generations.parquet has "
+            f"{len(rows)}: generate into a new folder"
+        )
+    known = {row["key"]: row for row in prepared.rows()}
+    foreign = sorted({row["key"] for row in rows} - set(known))
+    if foreign:
+        raise RequestError(
+            f"{folder}: {len(foreign)} keys are not in {prepared.folder}, first {foreign[:3]}: "
+            "evaluate with the prepared folder whose prompts were drawn"
+        )
+    other = [row["key"] for row in rows if row["prompt"] != known[row["key"]]["prompt"]]
+    if other:
+        raise RequestError(
+            f"{folder}: the prompt of {len(other)} pictures is not the one in {prepared.folder}, "
+            f"first key {other[0]!r}: evaluate with the prepared folder whose prompts were drawn"
+        )
+    splits = sorted({known[row["key"]]["split"] for row in rows})
+    if len(splits) > 1:
+        raise RequestError(f"{folder} mixes prompts of the splits {splits}: generate one split")
+    per_key: dict[str, list[int]] = {}
+    for row in rows:
+        per_key.setdefault(row["key"], []).append(row["index"])
+    expected = generated.manifest["config"].get("images_per_prompt", len(per_key[rows[0]["key"]]))
+    wrong = [key for key, found in per_key.items() if found != list(range(expected))]
+    if wrong:
+        raise RequestError(
+            f"{folder}: expected pictures 0 to {expected - 1} of every prompt; {len(wrong)} "
+            f"prompts have others, first {wrong[0]!r} with {per_key[wrong[0]]}: generate into a "
+            "new folder"
+        )
+    source = generated.manifest["config"].get("prepared")
+    if source not in (None, prepared.content_hash):
+        LOG.warning("the pictures were drawn from an earlier state of %s", prepared.folder)
+    return splits[0], int(expected)
+
+
+def _read(
+    prepared: PreparedFolder, generated: GeneratedFolder, rows: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[bytes], list[dict[str, Any]]]:
+    expected = (prepared.image_size, prepared.image_size, prepared.channels)
+    kept, pictures, unreadable = [], [], []
+    for row in rows:
+        png = generated.png(row)
+        try:
+            shape = _shape(png)
+        except Exception as error:  # noqa: BLE001 - decoders raise anything; the item is recorded
+            reason = type(error).__name__
+            unreadable.append({"key": row["key"], "index": row["index"], "reason": reason})
+            continue
+        if shape != expected:
+            raise RequestError(
+                f"{generated.folder / row['file']}: height, width and channels are {shape}, those "
+                f"of {prepared.folder} {expected}: real and generated pictures must be alike"
+            )
+        kept.append(row)
+        pictures.append(png)
+    if len(unreadable) > MOST_UNREADABLE * len(rows):
+        first = unreadable[0]
+        raise RequestError(
+            f"{generated.folder}: {len(unreadable)} of {len(rows)} pictures are unreadable (at "
+            f"most {MOST_UNREADABLE:.0%} may be), first key {first['key']!r} index "
+            f"{first['index']}: generate into a new folder"
+        )
+    return kept, pictures, unreadable
+
+
+def _shape(png: bytes) -> tuple[int, ...]:
+    """Height, width and channels of an 8-bit grey or colour PNG, decoded to its last pixel.
+
+    Raises:
+        RequestError: if it is a picture of another kind (16-bit, palette, transparent).
+    """
+    with Image.open(io.BytesIO(png)) as picture:
+        pixels = np.asarray(picture)
+        if picture.mode not in ("L", "RGB"):
+            raise RequestError(f"a picture of mode {picture.mode}")
+    return (*pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2])

@@ -1,0 +1,76 @@
+"""Judges and extractors: made ready, and asked whether they may count as evidence.
+
+One that the run was aligned to, or that was fitted on the pictures it judges, proves nothing.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from arra_med.config import PluginConfig
+from arra_med.errors import RequestError
+from arra_med.eval.extractor import Fitted
+from arra_med.registry import Registry
+from arra_med.store import PreparedFolder
+
+LOG = logging.getLogger(__name__)
+
+
+def ready_identity(
+    plugin: PluginConfig, registry: Registry, prepared: PreparedFolder, device: torch.device
+) -> dict[str, Any]:
+    """Identity of a judge or extractor, fitted first if it is to be and its weights are not there.
+
+    Raises:
+        FileNotFoundError: if weights are missing that cannot be made here.
+        RequestError: if they were fitted on other pictures than the prepared folder now holds.
+    """
+    kind = registry.get(plugin.name)
+    if issubclass(kind, Fitted) and not kind.is_fitted(plugin.options):
+        LOG.info("%s %r has no weights yet: fitting it", registry.kind, plugin.name)
+        kind.fit(plugin.options, prepared, device)
+    identity: dict[str, Any] = kind.identity(plugin.options)
+    if identity.get("fitted_on", prepared.content_hash) != prepared.content_hash:
+        raise RequestError(
+            f"{registry.kind} {plugin.name!r} was fitted on other pictures than {prepared.folder} "
+            "now holds: delete its weights folder, or name another one, and it is fitted again"
+        )
+    return {"plugin": plugin.name, **identity}
+
+
+def objections(
+    identity: Mapping[str, Any],
+    *,
+    teacher: Mapping[str, Any] | None,
+    split: str,
+) -> list[str]:
+    """Why a judge or extractor is not independent; empty if it is.
+
+    Args:
+        identity: from :func:`ready_identity`.
+        teacher: identity of the teacher the generator was aligned to, if any.
+        split: which split of the prepared folder is compared.
+    """
+    reasons = []
+    name = identity["plugin"]
+    if teacher is not None:
+        if weight_hashes(identity) & weight_hashes(teacher):
+            reasons.append(f"{name!r} has the weights of the teacher the run was aligned to")
+        elif name == teacher.get("name"):
+            reasons.append(f"{name!r} is the teacher the run was aligned to")
+    if split in identity.get("fitted_splits", []):
+        reasons.append(f"{name!r} was fitted on the {split} split, which it now judges")
+    return reasons
+
+
+def weight_hashes(identity: Mapping[str, Any]) -> set[str]:
+    """Hashes under keys that speak of weights, at any depth of an identity."""
+    hashes: set[str] = set()
+    for key, value in identity.items():
+        if isinstance(value, Mapping):
+            hashes |= weight_hashes(value)
+        elif "weights" in key and isinstance(value, str):
+            hashes.add(value)
+    return hashes

@@ -1,0 +1,152 @@
+"""A judge's verdicts on a cohort, and the results file's sections that follow from them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from arra_med.eval import consistency
+from arra_med.eval.cohort import Cohort
+from arra_med.eval.consistency import Verdicts
+from arra_med.eval.intervals import Array, ClusteredBootstrap
+from arra_med.eval.judge import Judge
+from arra_med.store import PreparedFolder
+
+Predict = Callable[[Sequence[bytes], str], NDArray[np.float32]]
+"""PNG pictures and a name for the progress bar to ``(N, F)`` outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Probabilities by finding, for those findings that are also labels.
+
+    Attributes:
+        generated: ``(N,)`` on each generated picture.
+        real: ``(N,)`` on the real picture of each one's prompt.
+        thresholds: from real pictures of the validate split; ``None`` where there is none.
+    """
+
+    generated: dict[str, Array]
+    real: dict[str, Array]
+    thresholds: dict[str, float | None]
+
+
+def judge_cohort(
+    judge: Judge, predict: Predict, prepared: PreparedFolder, cohort: Cohort
+) -> Judged:
+    """Ask the judge about every generated picture and every prompt's real picture, once each."""
+    prompts = [sample["key"] for sample in cohort.prompts]
+    place = {key: row for row, key in enumerate(prompts)}
+    on_generated = predict(cohort.pictures, "judge: generated").astype(np.float64)
+    on_prompts = predict([cohort.real[key] for key in prompts], "judge: real").astype(np.float64)
+    on_real = on_prompts[[place[row["key"]] for row in cohort.generated]]
+    thresholds = validate_thresholds(judge, predict, prepared)
+    columns = {n: c for c, n in enumerate(judge.findings) if n in prepared.label_names}
+    return Judged(
+        generated={name: on_generated[:, column] for name, column in columns.items()},
+        real={name: on_real[:, column] for name, column in columns.items()},
+        thresholds={name: thresholds.get(name) for name in columns},
+    )
+
+
+def validate_thresholds(
+    judge: Judge, predict: Predict, prepared: PreparedFolder
+) -> dict[str, float | None]:
+    """Each finding's threshold on the validate split; empty if that split has no sample."""
+    if "validate" not in prepared.samples["split"].to_pylist():
+        return {}
+    rows = prepared.rows("validate")
+    pngs = prepared.images([row["key"] for row in rows])
+    outputs = predict([pngs[row["key"]] for row in rows], "judge: thresholds")
+    return {
+        name: consistency.balanced_threshold(
+            consistency.label_array([row["labels"].get(name) for row in rows]), outputs[:, column]
+        )
+        for column, name in enumerate(judge.findings)
+    }
+
+
+def prompt_labels(cohort: Cohort, finding: str) -> Array:
+    """``(N,)`` the prompt's label of each generated picture, NaN for unknown."""
+    return consistency.label_array([sample["labels"][finding] for sample in cohort.sample_of])
+
+
+def findings_sections(
+    judge: Judge,
+    judged: Judged,
+    cohort: Cohort,
+    label_names: Sequence[str],
+    *,
+    bootstrap: ClusteredBootstrap,
+    min_positives: int,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Sections ``findings``, one row a label name, and ``overall``.
+
+    A finding is scored if at least ``min_positives`` prompts ask for it and as many exclude it.
+    """
+    rows, scored = [], []
+    for name in label_names:
+        counts = consistency.count_labels([sample["labels"][name] for sample in cohort.prompts])
+        row: dict[str, Any] = {"finding": name, **counts}
+        if name not in judged.generated:
+            reason = judge.not_judged.get(name, f"{judge.info.name} does not judge it")
+            row |= {"status": "not judged", **consistency.nothing(reason)}
+        elif min(counts["positives"], counts["negatives"]) < min_positives:
+            reason = (
+                f"{counts['positives']} prompts with it and {counts['negatives']} without; "
+                f"{min_positives} of each are needed"
+            )
+            row |= {"status": "too few", **consistency.nothing(reason)}
+        else:
+            verdicts = Verdicts(
+                labels=prompt_labels(cohort, name),
+                generated=judged.generated[name],
+                real=judged.real[name],
+                threshold=judged.thresholds[name],
+            )
+            scored.append(verdicts)
+            row |= {"status": "scored", **consistency.judge_finding(verdicts, bootstrap)}
+        rows.append(row)
+    return rows, consistency.overall(scored, bootstrap)
+
+
+def distances(judged: Judged, cohort: Cohort) -> Array:
+    """``(N,)`` how far the verdict on each generated picture is from its prompt's labels."""
+    labels = {name: prompt_labels(cohort, name) for name in judged.generated}
+    return consistency.disagreement(labels, judged.generated, len(cohort.pictures))
+
+
+def scores_table(judged: Judged, cohort: Cohort, labels: pa.Field) -> pa.Table:
+    """One row a generated picture: key, index, patient, probabilities and labels.
+
+    Args:
+        judged: the probabilities.
+        cohort: the pictures.
+        labels: the field ``labels`` of ``samples.parquet``.
+    """
+    rows = [
+        {
+            "key": row["key"],
+            "index": row["index"],
+            "patient_id": sample["patient_id"],
+            "judge_generated": {name: float(p[i]) for name, p in judged.generated.items()},
+            "judge_real": {name: float(p[i]) for name, p in judged.real.items()},
+            "labels": sample["labels"],
+        }
+        for i, (row, sample) in enumerate(zip(cohort.generated, cohort.sample_of, strict=True))
+    ]
+    probabilities = pa.struct([pa.field(name, pa.float64()) for name in judged.generated])
+    schema = pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("index", pa.int32(), nullable=False),
+            pa.field("patient_id", pa.string(), nullable=False),
+            pa.field("judge_generated", probabilities),
+            pa.field("judge_real", probabilities),
+            labels,
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema)

@@ -1,0 +1,404 @@
+"""The whole stage on folders written here: 160 little pictures, two findings one can see."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from arra_med.config import PluginConfig
+from arra_med.errors import RequestError
+from arra_med.eval.cnn import CnnOptions
+from arra_med.eval.evaluate import evaluate
+from arra_med.eval.judge_cnn import CnnJudge
+from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
+from arra_med.images import encode_png
+from arra_med.schema import Sample, images_schema, sample_row, samples_schema
+from arra_med.settings import Evaluation, Paths, Settings
+from arra_med.store import PartWriter, PreparedFolder, verify
+
+CPU = torch.device("cpu")
+LABELS = ("Cardiomegaly", "Edema", "Pleural Effusion")
+SIZE = 32
+QUICK = {"input_size": 32, "epochs": 8, "dimension": 8}
+
+
+def draw(labels, rng):
+    picture = rng.normal(90, 12, (SIZE, SIZE, 1))
+    picture[SIZE // 2 :] += 60 * (labels["Pleural Effusion"] == 1)
+    picture[:, SIZE // 3 : SIZE // 2] += 50 * (labels["Cardiomegaly"] == 1)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def write_prepared(folder, num=160):
+    rng = np.random.default_rng(0)
+    rows, images = [], []
+    for i in range(num):
+        labels = {"Cardiomegaly": int(i % 3 == 0), "Edema": None, "Pleural Effusion": i % 2}
+        if i % 20 == 19:
+            labels["Pleural Effusion"] = -1
+        sample = Sample(
+            key=f"p{i // 2:03d}/s{i:03d}",
+            patient_id=f"p{i // 2:03d}",
+            study_id=f"s{i:03d}",
+            split="train" if i < 84 else "validate" if i < 112 else "test",
+            view=("PA", "AP", None)[i % 3],
+            prompt=f"view {i % 3}: effusion {i % 2}",
+            prompt_source="impression",
+            labels=labels,
+            modality="cxr",
+            source=f"{i}.png",
+        )
+        rows.append(sample_row(sample, sha256="0" * 64, width=SIZE, height=SIZE))
+        images.append({"bytes": encode_png(draw(labels, rng)), "path": None})
+    with PartWriter(folder, kind="prepared", config={"size": SIZE}) as writer:
+        table = pa.table({"key": [r["key"] for r in rows], "image": images}, images_schema())
+        writer.write_part(0, {"images/part-00000.parquet": table}, {"samples": num})
+        samples = pa.Table.from_pylist(rows, samples_schema(LABELS))
+        writer.finish(1, {"samples.parquet": samples}, summary={"channels": 1})
+    return PreparedFolder(folder)
+
+
+def generation_rows(prepared, images_per_prompt=2):
+    return [
+        {
+            "key": row["key"],
+            "index": index,
+            "prompt": row["prompt"],
+            "file": image_name(row["key"], index),
+            "seed": 0,
+        }
+        for row in prepared.rows("test")
+        for index in range(images_per_prompt)
+    ]
+
+
+def write_generated(folder, rows, pictures, *, model=None, images_per_prompt=2):
+    """``pictures``: file → array or bytes; a ``None`` is not written."""
+    config = {
+        "model": {"name": "fake", "teacher": None} if model is None else model,
+        "images_per_prompt": images_per_prompt,
+    }
+    files = {
+        name: picture if isinstance(picture, bytes) else encode_png(picture)
+        for name, picture in pictures.items()
+        if picture is not None
+    }
+    with PartWriter(folder, kind="generated", config=config) as writer:
+        writer.write_part(0, files, {"images": len(rows)})
+        table = pa.Table.from_pylist(rows, GENERATIONS_SCHEMA)
+        writer.finish(1, {"generations.parquet": table})
+    return folder
+
+
+def pictures_for(prepared, rows, seed=1):
+    """New pictures that show what their prompts' labels say."""
+    rng = np.random.default_rng(seed)
+    labels = {row["key"]: row["labels"] for row in prepared.rows("test")}
+    return {row["file"]: draw(labels[row["key"]], rng) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A prepared folder and a judge fitted on it."""
+    folder = tmp_path_factory.mktemp("base")
+    prepared = write_prepared(folder / "prepared")
+    CnnJudge.fit(CnnOptions(weights=folder / "judge", **QUICK), prepared, CPU)
+    return folder
+
+
+@pytest.fixture
+def prepared(base):
+    return PreparedFolder(base / "prepared")
+
+
+@pytest.fixture
+def run(base, tmp_path):
+    """Evaluates the pictures in ``tmp_path/generated``."""
+
+    def run_it(name="evaluation", *, weights=None, **changes):
+        options = CnnOptions(weights=weights or base / "judge", **QUICK)
+        plugin = PluginConfig(name="cnn", options=options)
+        values = {"bootstrap": 100, "min_positives": 8, "panels": 8, "batch_size": 16} | changes
+        settings = Settings(
+            paths=Paths(
+                output=tmp_path,
+                prepared=base / "prepared",
+                generated=tmp_path / "generated",
+                evaluation=tmp_path / name,
+            ),
+            evaluation=Evaluation(judge=plugin, extractor=plugin, **values),
+        )
+        return evaluate(settings, device=CPU)
+
+    return run_it
+
+
+@pytest.fixture
+def generated(prepared, tmp_path):
+    rows = generation_rows(prepared)
+    return write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows))
+
+
+def read(folder: Path):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def test_a_faithful_generator_end_to_end(generated, run, prepared):
+    folder = run()
+    verify(folder, "evaluation")
+    results = read(folder)
+    assert (results["kind"], results["schema_version"]) == ("evaluation", 1)
+    assert results["status"] == "complete"
+    assert results["status_reasons"] == []
+
+    cohort = results["cohort"]
+    assert (cohort["prompts"], cohort["generated"], cohort["images_per_prompt"]) == (48, 96, 2)
+    assert (cohort["real"], cohort["patients"]) == (48, 24)
+    assert sum(cohort["views"].values()) == 48
+    counts = [step["count"] for step in cohort["flow"]]
+    assert counts == [160, 112, 48, 0, 48, 96, 0, 96]
+
+    row = results["fidelity"][0]
+    assert (row["n_real"], row["n_generated"], row["dimension"]) == (48, 96, 8)
+    assert row["fd"] >= 0
+    assert row["fd_reference"] > 0
+    assert row["kid"]["low"] <= row["kid"]["value"] <= row["kid"]["high"]
+    assert row["recall"] > 0.5
+    assert [other["k"] for other in row["prdc_other_k"]] == [3, 10]
+    assert "train split" in row["reference"]
+    assert row["independent"]
+
+    similarity = results["similarity"]
+    assert similarity["paired"]["value"] > similarity["paired_floor"]["value"]
+    assert similarity["paired"]["n"] == 96
+    assert similarity["diversity_generated"]["value"] == pytest.approx(
+        similarity["diversity_real"]["value"], abs=0.1
+    )
+    assert "2 scales" in similarity["method"]
+
+    findings = {row["finding"]: row for row in results["findings"]}
+    assert list(findings) == list(LABELS)
+    for row in findings.values():
+        total = row["positives"] + row["negatives"] + row["uncertain"] + row["unknown"]
+        assert total == 48
+    assert findings["Pleural Effusion"]["uncertain"] > 0
+    assert findings["Edema"]["status"] == "not judged"
+    assert "0 training pictures with it" in findings["Edema"]["status_note"]
+    for name in ("Cardiomegaly", "Pleural Effusion"):
+        row = findings[name]
+        assert row["status"] == "scored"
+        assert row["auroc_real"]["value"] > 0.95
+        assert row["auroc_generated"]["value"] > 0.95
+        assert 0 < row["threshold"] < 1
+        assert row["missed_per_100"] == pytest.approx(100 * (1 - row["sensitivity"]["value"]))
+    assert results["overall"]["auroc_generated"]["value"] > 0.95
+    assert results["protocol"]["prepared"] == prepared.content_hash
+
+    scores = pd.read_parquet(folder / "scores.parquet")
+    assert len(scores) == 96
+    assert set(scores.columns) >= {"key", "index", "judge_generated", "judge_real", "labels"}
+
+
+def test_panels_show_the_pictures_they_name(generated, run, prepared):
+    folder = run()
+    rows = read(folder)["panels"]
+    assert [row["rule"] for row in rows] == ["random"] * 4 + ["worst"] * 2 + ["best"] * 2
+    assert len({(row["key"], row["index"]) for row in rows}) == 8
+    real = prepared.images([row["key"] for row in rows])
+    for row in rows:
+        made = generated / image_name(row["key"], row["index"])
+        assert (folder / row["generated"]).read_bytes() == made.read_bytes()
+        assert (folder / row["real"]).read_bytes() == real[row["key"]]
+        sample = prepared.row(row["key"])
+        assert row["asked"] == [n for n, value in sample["labels"].items() if value == 1]
+        assert row["prompt"] == sample["prompt"]
+        assert set(row["judge_generated"]) == {"Cardiomegaly", "Pleural Effusion"}
+
+
+def test_two_runs_are_byte_identical_and_fit_the_same_judge(generated, run, tmp_path):
+    """Each starts from nothing and fits its own judge."""
+    first = run("first", weights=tmp_path / "judge-1")
+    second = run("second", weights=tmp_path / "judge-2")
+    names = sorted(str(p.relative_to(first)) for p in first.rglob("*") if p.is_file())
+    assert names == sorted(str(p.relative_to(second)) for p in second.rglob("*") if p.is_file())
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+    assert str(tmp_path) not in (first / "results.json").read_text(encoding="utf-8")
+
+
+def test_a_finished_evaluation_is_kept_and_another_is_refused(generated, run):
+    folder = run()
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    assert run() == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == before
+    with pytest.raises(RequestError, match=r"differs in bootstrap"):
+        run(bootstrap=50)
+
+
+def test_an_interrupted_evaluation_does_not_look_finished(generated, run, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("arra_med.eval.measures.similarity", fail)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (tmp_path / "evaluation" / "results.json").exists()
+    assert not (tmp_path / "evaluation" / "manifest.json").exists()
+    assert read(run())["status"] == "complete"
+
+
+def test_a_generator_that_ignores_prompts_and_one_that_collapsed(prepared, run, tmp_path):
+    rows = generation_rows(prepared)
+    made = list(pictures_for(prepared, rows).values())
+    shuffled = [made[(i + 2) % len(made)] for i in range(len(made))]  # the next prompt's picture
+    write_generated(
+        tmp_path / "generated", rows, dict(zip((r["file"] for r in rows), shuffled, strict=True))
+    )
+    ignoring = read(run("ignoring"))
+    findings = {row["finding"]: row for row in ignoring["findings"]}
+    assert findings["Pleural Effusion"]["auroc_generated"]["value"] < 0.1  # alternating labels
+    assert findings["Pleural Effusion"]["auroc_difference"]["high"] < 0
+    assert findings["Pleural Effusion"]["missed_per_100"] > 90
+    shutil.rmtree(tmp_path / "generated")
+    write_generated(tmp_path / "generated", rows, dict.fromkeys((r["file"] for r in rows), made[0]))
+    collapsed = read(run("collapsed"))
+    assert collapsed["similarity"]["diversity_generated"]["value"] == pytest.approx(1, abs=1e-4)
+    assert collapsed["fidelity"][0]["recall"] == 0
+    assert collapsed["overall"]["auroc_generated"]["value"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("how", ["weights", "name"])
+def test_a_judge_that_was_the_teacher_makes_it_incomplete(base, prepared, run, tmp_path, how):
+    identity = CnnJudge.identity(CnnOptions(weights=base / "judge", **QUICK))
+    teacher = {"weights": {"name": "linear", "weights_sha256": identity["weights_sha256"]},
+               "name": {"name": "cnn", "weights_sha256": "0" * 64}}[how]  # fmt: skip
+    rows = generation_rows(prepared)
+    write_generated(
+        tmp_path / "generated", rows, pictures_for(prepared, rows), model={"teacher": teacher}
+    )
+    results = read(run())
+    assert results["status"] == "incomplete"
+    assert not results["judge"]["independent"]
+    assert not results["fidelity"][0]["independent"]
+    assert any("judge" in r and "aligned to" in r for r in results["status_reasons"])
+    assert results["findings"][0]["auroc_generated"]["value"] > 0.9  # shown, but marked
+
+
+def test_another_teacher_leaves_the_judge_independent(prepared, run, tmp_path):
+    rows = generation_rows(prepared)
+    teacher = {
+        "name": "linear", "weights_sha256": "0" * 64, "fitted_on": prepared.content_hash
+    }  # fmt: skip
+    write_generated(
+        tmp_path / "generated", rows, pictures_for(prepared, rows), model={"teacher": teacher}
+    )
+    assert read(run())["status"] == "complete"
+
+
+def test_a_generator_that_hides_its_teacher_is_incomplete(prepared, run, tmp_path):
+    rows = generation_rows(prepared)
+    write_generated(
+        tmp_path / "generated", rows, pictures_for(prepared, rows), model={"name": "peer"}
+    )
+    assert "does not say" in read(run())["status_reasons"][0]
+
+
+def test_too_few_pictures_are_said_so(prepared, run, tmp_path):
+    rows = generation_rows(prepared, 1)[:12]
+    write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows), images_per_prompt=1)
+    results = read(run())
+    assert results["status"] == "incomplete"
+    assert results["status_reasons"] == ["No finding had enough pictures to be scored."]
+    assert results["fidelity"][0]["fd"] is None
+    assert "12 pictures are fewer than twice the 8" in results["fidelity"][0]["fd_note"]
+    assert results["findings"][0]["status"] == "too few"
+    assert results["findings"][0]["auroc_generated"] is None
+    assert "8 of each are needed" in results["findings"][0]["status_note"]
+    assert results["overall"]["auroc_real"] is None
+    assert [s["count"] for s in results["cohort"]["flow"]] == [160, 112, 48, 36, 12, 12, 0, 12]
+
+
+def bad_generated(case, prepared, folder):
+    rows = generation_rows(prepared)
+    pictures = pictures_for(prepared, rows)
+    first = rows[0]["file"]
+    if case == "foreign key":
+        rows[0] |= {"key": "p999/s999"}
+    elif case == "another prompt":
+        rows[0] |= {"prompt": "something else"}
+    elif case == "twice":
+        rows[1] |= {"index": 0}
+    elif case == "one too few":
+        rows.pop()
+    elif case == "two splits":
+        sample = prepared.rows("train")[0]
+        rows += [rows[0] | {"key": sample["key"], "prompt": sample["prompt"]}]
+    elif case == "wrong size":
+        pictures[first] = np.zeros((16, 16, 1), np.uint8)
+    elif case == "colour":
+        pictures[first] = np.zeros((SIZE, SIZE, 3), np.uint8)
+    elif case == "missing png":
+        pictures[first] = None
+    elif case == "unreadable":
+        pictures[first] = encode_png(pictures[first])[:90]
+    elif case == "scale":
+        pictures = {name: (picture > 100).astype(np.uint8) for name, picture in pictures.items()}
+    return write_generated(folder, rows, pictures)
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("foreign key", "1 keys are not in .*p999/s999"),
+        ("another prompt", "the prompt of 1 pictures is not the one"),
+        ("twice", "expected pictures 0 to 1 of every prompt; 1 prompts have others"),
+        ("one too few", "expected pictures 0 to 1"),
+        ("two splits", "mixes prompts of the splits \\['test', 'train'\\]"),
+        ("wrong size", "\\(16, 16, 1\\), those of .* \\(32, 32, 1\\)"),
+        ("colour", "\\(32, 32, 3\\), those of .* \\(32, 32, 1\\)"),
+        ("missing png", "1 of 96 pictures are missing"),
+        ("unreadable", "1 of 96 pictures are unreadable \\(at most 1% may be\\)"),
+        ("scale", "cast to uint8"),
+    ],
+)
+def test_bad_generated_folders_are_refused(case, message, prepared, run, tmp_path):
+    bad_generated(case, prepared, tmp_path / "generated")
+    with pytest.raises(ValueError, match=message):  # RequestError is one
+        run()
+    assert not (tmp_path / "evaluation" / "manifest.json").exists()
+
+
+def test_a_few_unreadable_pictures_are_left_out_and_counted(
+    prepared, run, tmp_path, monkeypatch, generated
+):
+    monkeypatch.setattr("arra_med.eval.cohort.MOST_UNREADABLE", 0.02)
+    name = image_name(prepared.rows("test")[0]["key"], 1)
+    (generated / name).write_bytes(b"not a picture")
+    cohort = read(run())["cohort"]
+    assert cohort["generated"] == 95
+    assert cohort["unreadable"] == [
+        {"key": "p056/s112", "index": 1, "reason": "UnidentifiedImageError"}
+    ]
+    assert [step["count"] for step in cohort["flow"]][-3:] == [96, 1, 95]
+
+
+def test_a_judge_of_other_pictures_is_refused(generated, run, tmp_path):
+    other = write_prepared(tmp_path / "other", num=150)
+    CnnJudge.fit(CnnOptions(weights=tmp_path / "judge", **QUICK), other, CPU)
+    with pytest.raises(RequestError, match="fitted on other pictures"):
+        run(weights=tmp_path / "judge")
+
+
+def test_weights_inside_the_evaluation_folder_are_refused(generated, run, tmp_path):
+    with pytest.raises(RequestError, match="name a folder outside"):
+        run(weights=tmp_path / "evaluation" / "judge")
+
+
+def test_a_missing_section_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="needs a 'evaluation:' section"):
+        evaluate(Settings(paths=Paths(output=tmp_path)), device=CPU)

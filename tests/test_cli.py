@@ -1,0 +1,74 @@
+"""The command line: exit codes, messages, nothing half-written."""
+
+from pathlib import Path
+
+import pytest
+
+from arra_med.cli.main import main
+from arra_med.store import PreparedFolder
+from tests.pipeline import arra_med, write_config
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list_and_its_errors(capsys: pytest.CaptureFixture[str], caplog) -> None:
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    assert "mimic-cxr" in out
+    assert "biomedclip" in out
+    assert run(capsys, "list", "teachers")[1].startswith("teachers: ")
+    assert run(capsys, "list", "pupils")[0] == 2
+    assert "expected one of datasets" in caplog.text
+
+
+def test_info_of_a_folder(capsys: pytest.CaptureFixture[str], prepared: PreparedFolder) -> None:
+    code, out, _ = run(capsys, "info", prepared.folder, "--verify")
+    assert code == 0
+    assert '"kind": "prepared"' in out
+    assert run(capsys, "info", prepared.folder / "nowhere")[0] == 2
+    (prepared.folder / "samples.parquet").write_bytes(b"")
+    assert run(capsys, "info", prepared.folder, "--verify")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "nowhere.yaml"),
+        ("validate", "{config}", "training.batch_sizee=4"),
+        ("ingest", "{config}"),
+        ("tokenize", "{config}"),
+        ("train", "{config}"),
+        ("generate", "{config}"),
+        ("evaluate", "{config}"),
+        ("train-tokenizer", "{config}", "device=quantum"),
+    ],
+)
+def test_wrong_requests_end_with_2_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], caplog
+) -> None:
+    config = write_config(tmp_path)
+    code, out, _ = run(capsys, *(argument.format(config=config) for argument in arguments))
+    assert (code, out) == (2, "")
+    assert "error: " in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_validate_prints_what_it_resolved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "validate", write_config(tmp_path), "seed=5")
+    assert code == 0
+    assert "seed: 5" in out
+    assert f"weights: {tmp_path}/teacher" in out
+
+
+def test_errors_go_to_stderr_and_results_to_stdout(tmp_path: Path) -> None:
+    done = arra_med("train", tmp_path / "none.yaml", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no configuration file at" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in arra_med("train", tmp_path / "n.yaml", "--debug", check=False).stderr
