@@ -28,6 +28,7 @@ class Cohort:
     """What is compared.
 
     Attributes:
+        dataset: name of the adapter the real pictures came through.
         split: the split of all prompts.
         samples: every sample of that split, in the prepared folder's order.
         real: key → PNG bytes, for all of ``samples``.
@@ -38,6 +39,7 @@ class Cohort:
         flow: counts from all samples to the pictures evaluated.
     """
 
+    dataset: str
     split: str
     samples: list[dict[str, Any]]
     real: dict[str, bytes]
@@ -69,6 +71,7 @@ class Cohort:
         prompts = self.prompts
         views = Counter(sample["view"] or "unknown" for sample in prompts)
         return {
+            "dataset": self.dataset,
             "split": self.split,
             "prompts": len(prompts),
             "generated": len(self.generated),
@@ -104,6 +107,7 @@ def load_cohort(prepared: PreparedFolder, generated: GeneratedFolder) -> Cohort:
         ("pictures evaluated", len(kept)),
     ]
     return Cohort(
+        dataset=str(prepared.manifest["config"]["dataset"]["name"]),
         split=split,
         samples=samples,
         real=prepared.images([sample["key"] for sample in samples]),

@@ -215,6 +215,8 @@ def similarity_measures(results: Mapping[str, Any]) -> dict[str, list[Measure]]:
 def finding_sentence(row: Mapping[str, Any], min_positives: int | None) -> str:
     """What one finding's numbers say, starting with whatever forbids a conclusion."""
     if row.get("status") != "scored":
+        if row.get("status_note"):
+            return f"Not scored: {row['status_note']}."
         least = "more" if min_positives is None else f"at least {min_positives}"
         return (
             f"Not scored: {counted(row.get('positives'), 'prompt')} "

@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from arra_med.images import encode_png
-from arra_med.schema import CHEXPERT_LABELS, Sample, images_schema, sample_row, samples_schema
-from arra_med.store import PartWriter, PreparedFolder
+from arra_med.schema import CHEXPERT_LABELS, Sample
+from arra_med.store import PreparedFolder
+from tests.prepared import save_prepared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,15 +20,13 @@ TEXTS = (
 )
 
 
-def write_prepared(
-    folder: Path, *, num: int = 40, size: int = 32, channels: int = 1, part_size: int = 16
-) -> PreparedFolder:
+def write_prepared(folder: Path, *, num: int = 40, size: int = 32) -> PreparedFolder:
     """A prepared folder of ``num`` pictures: effusion brightens the lower half, and so on."""
     rng = np.random.default_rng(0)
-    rows, pngs = [], []
+    items = []
     for index in range(num):
         effusion, heart = int(index % 2 == 0), int(index % 3 == 0)
-        picture = rng.normal(90, 12, (size, size, channels))
+        picture = rng.normal(90, 12, (size, size, 1))
         picture[size // 2 :] += 80 * effusion
         picture[:, size // 3 : size // 2] += 60 * heart
         labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_LABELS)
@@ -46,22 +43,8 @@ def write_prepared(
             modality="cxr",
             source=f"i{index:03d}.png",
         )
-        pngs.append(encode_png(picture.clip(0, 255).astype(np.uint8)))
-        rows.append(sample_row(sample, sha256="0" * 64, width=size, height=size))
-    num_parts = -(-num // part_size)
-    config = {"dataset": {"name": "fixture"}, "size": size, "part_size": part_size, "num": num}
-    with PartWriter(folder, kind="prepared", config=config) as writer:
-        for part in writer.missing(num_parts):
-            chosen = slice(part * part_size, (part + 1) * part_size)
-            images = [{"bytes": png, "path": None} for png in pngs[chosen]]
-            keys = [row["key"] for row in rows[chosen]]
-            table = pa.table({"key": keys, "image": images}, schema=images_schema())
-            writer.write_part(
-                part, {f"images/part-{part:05d}.parquet": table}, {"samples": len(keys)}
-            )
-        samples = pa.Table.from_pylist(rows, samples_schema(CHEXPERT_LABELS))
-        writer.finish(num_parts, {"samples.parquet": samples}, summary={"channels": channels})
-    return PreparedFolder(folder)
+        items.append((sample, picture.clip(0, 255).astype(np.uint8)))
+    return save_prepared(folder, items)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def too_few(name: str, positives: int) -> Results:
         "uncertain": 4,
         "unknown": 16,
         "status": "too few",
-        "status_note": "too few",
+        "status_note": "7 prompts with it and 40 without; 20 of each are needed",
     }
 
 

@@ -17,9 +17,10 @@ from arra_med.eval.evaluate import evaluate
 from arra_med.eval.judge_cnn import CnnJudge
 from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
 from arra_med.images import encode_png
-from arra_med.schema import Sample, images_schema, sample_row, samples_schema
+from arra_med.schema import Sample
 from arra_med.settings import Evaluation, Paths, Settings
 from arra_med.store import PartWriter, PreparedFolder, verify
+from tests.prepared import save_prepared
 
 CPU = torch.device("cpu")
 LABELS = ("Cardiomegaly", "Edema", "Pleural Effusion")
@@ -36,7 +37,7 @@ def draw(labels, rng):
 
 def write_prepared(folder, num=160):
     rng = np.random.default_rng(0)
-    rows, images = [], []
+    items = []
     for i in range(num):
         labels = {"Cardiomegaly": int(i % 3 == 0), "Edema": None, "Pleural Effusion": i % 2}
         if i % 20 == 19:
@@ -53,14 +54,8 @@ def write_prepared(folder, num=160):
             modality="cxr",
             source=f"{i}.png",
         )
-        rows.append(sample_row(sample, sha256="0" * 64, width=SIZE, height=SIZE))
-        images.append({"bytes": encode_png(draw(labels, rng)), "path": None})
-    with PartWriter(folder, kind="prepared", config={"size": SIZE}) as writer:
-        table = pa.table({"key": [r["key"] for r in rows], "image": images}, images_schema())
-        writer.write_part(0, {"images/part-00000.parquet": table}, {"samples": num})
-        samples = pa.Table.from_pylist(rows, samples_schema(LABELS))
-        writer.finish(1, {"samples.parquet": samples}, summary={"channels": 1})
-    return PreparedFolder(folder)
+        items.append((sample, draw(labels, rng)))
+    return save_prepared(folder, items, part_size=num)
 
 
 def generation_rows(prepared, images_per_prompt=2):

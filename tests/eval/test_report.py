@@ -107,7 +107,7 @@ def test_the_findings_table_holds_the_numbers(results: Any, write_evaluation: Wr
     row = row[row.index("Pleural Effusion") : row.index("Cardiomegaly")]
     for number in ("84", "87", "13", "176", "10", "0.86", "0.81 to 0.91", "0.94", "real 5"):
         assert number in row
-    assert "Not scored: 7 prompts ask for it, at least 20 are needed." in page.text
+    assert "Not scored: 7 prompts with it and 40 without; 20 of each are needed." in page.text
     assert "AUROC by finding" in str([svg.get("aria-label") for svg in page.all("svg")])
 
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
-import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 from transformers import BertConfig, SamConfig, SamImageProcessor, SamModel
 
-from arra_med.images import encode_png
-from arra_med.schema import Sample, images_schema, sample_row, samples_schema
-from arra_med.store import PartWriter, PreparedFolder, sha256_bytes
+from arra_med.schema import Sample
+from arra_med.store import PreparedFolder
+from tests.prepared import save_prepared
 
 LABELS = ("Disc", "Bar", "Never")
 SPLITS = ("train",) * 24 + ("validate",) * 10 + ("test",) * 6
@@ -38,46 +37,30 @@ def write_prepared(
 ) -> PreparedFolder:
     """``num_samples`` pictures in parts of ``part_size``; one label unknown, one uncertain."""
     rng = np.random.default_rng(seed)
-    num_parts = -(-num_samples // part_size)
-    rows = []
-    with PartWriter(folder, kind="prepared", config={"size": 48, "seed": seed}) as writer:
-        for part in range(num_parts):
-            keys, pngs = [], []
-            for index in range(part * part_size, min((part + 1) * part_size, num_samples)):
-                disc, bar = bool(rng.integers(2)), bool(rng.integers(2))
-                image = draw(disc, bar, rng)
-                if colour:
-                    image = np.stack([image, image // 2, 255 - image], axis=-1)
-                labels = {"Disc": int(disc), "Bar": int(bar), "Never": 0}
-                if index == 3:
-                    labels["Disc"] = None
-                if index == 4:
-                    labels["Bar"] = -1
-                sample = Sample(
-                    key=f"p{index}/x",
-                    patient_id=f"p{index}",
-                    study_id=f"s{index}",
-                    split=SPLITS[index % len(SPLITS)],
-                    view="PA",
-                    prompt=f"picture {index}",
-                    prompt_source="impression",
-                    labels=labels,
-                    modality="cxr",
-                    source=f"{index}.png",
-                )
-                rows.append(sample_row(sample, sha256=sha256_bytes(b""), width=48, height=48))
-                keys.append(sample.key)
-                pngs.append({"bytes": encode_png(image), "path": f"{index}.png"})
-            table = pa.table({"key": keys, "image": pngs}, schema=images_schema())
-            name = f"images/part-{part:05d}.parquet"
-            writer.write_part(part, {name: table}, {"samples": len(keys)})
-        samples = pa.Table.from_pylist(rows, schema=samples_schema(LABELS))
-        writer.finish(
-            num_parts,
-            {"samples.parquet": samples, "excluded.jsonl": b""},
-            summary={"channels": 3 if colour else 1},
+    items = []
+    for index in range(num_samples):
+        disc, bar = bool(rng.integers(2)), bool(rng.integers(2))
+        image = draw(disc, bar, rng)
+        channels = [image, image // 2, 255 - image] if colour else [image]
+        labels: dict[str, int | None] = {"Disc": int(disc), "Bar": int(bar), "Never": 0}
+        if index == 3:
+            labels["Disc"] = None
+        if index == 4:
+            labels["Bar"] = -1
+        sample = Sample(
+            key=f"p{index}/x",
+            patient_id=f"p{index}",
+            study_id=f"s{index}",
+            split=SPLITS[index % len(SPLITS)],
+            view="PA",
+            prompt=f"picture {index}",
+            prompt_source="impression",
+            labels=labels,
+            modality="cxr",
+            source=f"{index}.png",
         )
-    return PreparedFolder(folder)
+        items.append((sample, np.stack(channels, axis=-1)))
+    return save_prepared(folder, items, part_size=part_size, seed=seed)
 
 
 @pytest.fixture

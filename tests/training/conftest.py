@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import write_prepared
 from tests.pipeline import arra_med, write_config
 

@@ -21,7 +21,7 @@ def shares(world_size: int, micro: int, first: int = 0) -> list[list[list[int]]]
                 world_size=world_size,
                 first_step=first,
                 last_step=4,
-            )  # fmt: skip
+            )
         )
         for rank in range(world_size)
     ]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.pipeline import arra_med
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arra_med.generation.sampler import draw_codes
 from arra_med.model.export import load_export
+from tests.pipeline import arra_med
 
 TOLERANCE = 2e-5
 """Relative, float32: sums are taken in another order."""
