@@ -11,7 +11,7 @@ import torch
 
 from arra_med.config import PluginConfig
 from arra_med.errors import RequestError
-from arra_med.eval.extractor import Fitted
+from arra_med.eval.evaluator import Fitted
 from arra_med.registry import Registry
 from arra_med.store import PreparedFolder
 

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from arra_med.eval import cnn
 from arra_med.eval.cnn import CnnOptions
-from arra_med.eval.extractor import EvaluatorInfo, Extractor, Fitted
+from arra_med.eval.evaluator import EvaluatorInfo, Fitted
+from arra_med.eval.extractor import Extractor
 from arra_med.eval.judge import Judge
 from arra_med.store import PreparedFolder
 
 
-class CnnJudge(Judge, Fitted):
-    """The network's probability of each finding.
+class _Cnn(Fitted):
+    """Weights, options and identity of judge and extractor, which share one network.
 
     Args:
         options: must equal those the weights were fitted with.
@@ -32,11 +33,9 @@ class CnnJudge(Judge, Fitted):
 
     def __init__(self, options: CnnOptions) -> None:
         super().__init__()
-        config = cnn.read_config(options)
-        self.network = cnn.load(options, config)
-        self.info = _info(config)
-        self.findings = tuple(config["findings"])
-        self.not_judged = dict(config["not_judged"])
+        self.config = cnn.read_config(options)
+        self.network = cnn.load(options, self.config)
+        self.info = _info(self.config)
 
     @classmethod
     def is_fitted(cls, options: CnnOptions) -> bool:
@@ -51,57 +50,34 @@ class CnnJudge(Judge, Fitted):
     @classmethod
     def identity(cls, options: CnnOptions) -> dict[str, Any]:
         """Name, weights' hash, fitting options and the prepared folder it was fitted on."""
-        return _identity(options)
+        config = cnn.read_config(options)
+        names = ("name", "options", "fitted_on", "fitted_splits", "weights_sha256")
+        return {name: config[name] for name in names}
+
+
+class CnnJudge(_Cnn, Judge):
+    """The network's probability of each finding."""
+
+    def __init__(self, options: CnnOptions) -> None:
+        super().__init__(options)
+        self.findings = tuple(self.config["findings"])
+        self.not_judged = dict(self.config["not_judged"])
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` uint8 to ``(B, F)`` probabilities."""
         return torch.sigmoid(self.network(self.network.prepare(images)))
 
 
-class CnnExtractor(Extractor, Fitted):
-    """The network's penultimate layer, standardised on training pictures.
-
-    Args:
-        options: must equal those the weights were fitted with.
-
-    Raises:
-        FileNotFoundError: if the weights are not there.
-        RequestError: if they are damaged or were fitted with other options.
-    """
-
-    Options: ClassVar[type[Any]] = CnnOptions
+class CnnExtractor(_Cnn, Extractor):
+    """The network's penultimate layer, standardised on training pictures."""
 
     def __init__(self, options: CnnOptions) -> None:
-        super().__init__()
-        config = cnn.read_config(options)
-        self.network = cnn.load(options, config)
-        self.info = _info(config)
+        super().__init__(options)
         self.dimension = options.dimension
-
-    @classmethod
-    def is_fitted(cls, options: CnnOptions) -> bool:
-        """Whether weights and configuration are there."""
-        return not cnn.missing(options)
-
-    @classmethod
-    def fit(cls, options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> None:
-        """Fit on the training split and save; see :func:`arra_med.eval.cnn.fit`."""
-        cnn.fit(options, prepared, device)
-
-    @classmethod
-    def identity(cls, options: CnnOptions) -> dict[str, Any]:
-        """Name, weights' hash, fitting options and the prepared folder it was fitted on."""
-        return _identity(options)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` uint8 to ``(B, D)`` features."""
         return self.network.features(self.network.prepare(images))
-
-
-def _identity(options: CnnOptions) -> dict[str, Any]:
-    config = cnn.read_config(options)
-    names = ("name", "options", "fitted_on", "fitted_splits", "weights_sha256")
-    return {name: config[name] for name in names}
 
 
 def _info(config: dict[str, Any]) -> EvaluatorInfo:

@@ -11,7 +11,7 @@ import pytest
 
 from arra_med.datasets import phantom_cxr
 from arra_med.datasets.drawing_chest import draw_chest
-from arra_med.datasets.phantom_cxr import PhantomCxr, draw_collection
+from arra_med.datasets.phantom_cxr import PhantomCxr, draw_films
 from arra_med.datasets.phantom_cxr_files import dicom_bytes, stored_pixels
 from arra_med.datasets.phantom_cxr_plan import plan_studies
 from arra_med.datasets.phantom_findings import FINDINGS
@@ -45,7 +45,7 @@ def table(folder, name):
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "cxr"
-    draw_collection(options(root))
+    draw_films(options(root))
     return root
 
 
@@ -226,11 +226,11 @@ def test_report_wording_varies():
 
 def test_equal_options_give_equal_bytes_and_a_finished_folder_is_left_alone(collection, tmp_path):
     again = tmp_path / "again"
-    draw_collection(options(again))
+    draw_films(options(again))
     assert content(again) == content(collection)
     verify(again, phantom_cxr.KIND)
     before = {path: path.stat().st_mtime_ns for path in again.rglob("*")}
-    draw_collection(options(again, rendering="mimic-jpg"))
+    draw_films(options(again, rendering="mimic-jpg"))
     assert before == {path: path.stat().st_mtime_ns for path in again.rglob("*")}
 
 
@@ -246,17 +246,17 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(collection, tmp_path, monk
     root = tmp_path / "cxr"
     monkeypatch.setattr(phantom_cxr, "study_files", failing)
     with pytest.raises(KeyboardInterrupt):
-        draw_collection(options(root))
+        draw_films(options(root))
     assert not (root / "manifest.json").exists()
     resumed = len(calls)
-    draw_collection(options(root))
+    draw_films(options(root))
     assert content(root) == content(collection)
     assert len(calls) - resumed < len(studies())  # finished parts were kept
 
 
 def test_a_folder_of_other_options_is_refused(collection):
     with pytest.raises(RequestError, match="num_samples"):
-        draw_collection(options(collection, num_samples=NUM + 1))
+        draw_films(options(collection, num_samples=NUM + 1))
 
 
 @pytest.mark.parametrize("rendering", ["clinical", "mimic-jpg"])

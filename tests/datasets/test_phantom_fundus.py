@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from arra_med.datasets import phantom_fundus
 from arra_med.datasets.drawing_fundus import draw_fundus
-from arra_med.datasets.phantom_fundus import PhantomFundus, draw_collection
+from arra_med.datasets.phantom_fundus import PhantomFundus, draw_photographs
 from arra_med.datasets.phantom_fundus_plan import FundusSpec, describe, plan_fundus
 from arra_med.errors import RequestError
 from arra_med.schema import Sample
@@ -40,7 +40,7 @@ def content(folder):
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "fundus"
-    draw_collection(options(root))
+    draw_photographs(options(root))
     return root
 
 
@@ -156,12 +156,12 @@ def test_interruption_resumes_to_the_same_bytes(collection, tmp_path, monkeypatc
     root = tmp_path / "fundus"
     monkeypatch.setattr(phantom_fundus, "jpeg_bytes", failing)
     with pytest.raises(KeyboardInterrupt):
-        draw_collection(options(root))
+        draw_photographs(options(root))
     assert not (root / "manifest.json").exists()
-    draw_collection(options(root))
+    draw_photographs(options(root))
     assert content(root) == content(collection)
     with pytest.raises(RequestError, match="seed"):
-        draw_collection(options(root, seed=5))
+        draw_photographs(options(root, seed=5))
 
 
 def test_everything_enters_through_the_deepeyenet_adapter(collection):

@@ -1,0 +1,73 @@
+"""What extractors and judges share: declared origin, identity, fitting on real data."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from arra_med.store import PreparedFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatorInfo:
+    """What a report must say of an extractor or a judge.
+
+    Attributes:
+        name: name with version (``"cnn-64"``); distances under different names do not compare.
+        trained_on: what it was trained on, in words.
+        input_size: side of the square picture it sees, in pixels.
+        preprocessing: resize and range, in words.
+    """
+
+    name: str
+    trained_on: str
+    input_size: int
+    preprocessing: str
+
+
+class Fitted(ABC):
+    """Mixed into an extractor or a judge that learns from the prepared folder itself.
+
+    Its identity says so: ``fitted_on`` is the content hash of that folder and ``fitted_splits``
+    the splits it saw.
+    """
+
+    @classmethod
+    @abstractmethod
+    def is_fitted(cls, options: Any) -> bool:  # noqa: ANN401 - an instance of Options
+        """Whether its weights are there."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, options: Any, prepared: PreparedFolder, device: torch.device) -> None:  # noqa: ANN401
+        """Train on the split ``train`` alone and save the weights atomically."""
+
+
+class Evaluator(nn.Module, ABC):
+    """A frozen network that looks at pictures.
+
+    A subclass names its options in a frozen keyword-only dataclass ``Options`` and is constructed
+    with an instance of it.
+    """
+
+    Options: ClassVar[type[Any]]
+    info: EvaluatorInfo
+
+    @classmethod
+    @abstractmethod
+    def identity(cls, options: Any) -> dict[str, Any]:  # noqa: ANN401 - an instance of Options
+        """JSON of all that its outputs depend on, weights' SHA-256 included.
+
+        Raises:
+            FileNotFoundError: if weights are missing, saying which, where and how to get them.
+        """
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` uint8 pictures in [0, 255] to ``(B, K)`` float32.
+
+        Raises:
+            ValueError: on every batch that is not uint8 or not a picture.
+        """
