@@ -5,40 +5,22 @@
 The bound: every weight is read once a token, and every sample's cache once a token.
 """
 
-import argparse
-
 import numpy as np
 import torch
-from harness import copy_bytes, describe, seconds
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
+from harness import TEXT_TOKENS, arguments, copy_bytes, describe, llama, seconds
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from arra_med.generation.sampler import draw_codes
-from arra_med.model.layout import ImageLayout
 
 
 def main() -> None:
     """Print seconds an image by batch size, the bound, and transformers' figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--codes", type=int, default=256)
-    parser.add_argument("--side", type=int, default=12, help="codes along one side")
-    parser.add_argument("--prompt", type=int, default=30)
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     options = parser.parse_args()
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
-    text, count = 512, options.side**2
-    layout = ImageLayout(
-        start_ids=(text,), end_ids=(text + 1,), first_code_id=text + 2, num_codes=options.codes,
-        grid=(options.side, options.side), pad_id=0,
-    )  # fmt: skip
-    config = LlamaConfig(
-        vocab_size=text + 2 + options.codes, hidden_size=options.hidden,
-        intermediate_size=options.hidden * 43 // 16, num_hidden_layers=options.layers,
-        num_attention_heads=max(1, options.hidden // 64),
-    )  # fmt: skip
+    count, text = options.side**2, TEXT_TOKENS
+    config, layout = llama(options)
     model = AutoModelForCausalLM.from_config(config).to(device, dtype).eval()
     rng = np.random.default_rng(0)
     width = torch.finfo(dtype).bits // 8

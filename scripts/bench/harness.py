@@ -1,9 +1,48 @@
-"""Shared by the benches: timing with synchronisation, and the device's own measured ceilings."""
+"""Shared by the benches: a model of a chosen size, timing, and the device's measured ceilings."""
 
+import argparse
 import time
 from collections.abc import Callable
 
 import torch
+from transformers import LlamaConfig
+
+from arra_med.model.layout import ImageLayout
+
+TEXT_TOKENS = 512
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options of every bench: device, precision and sizes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--codes", type=int, default=256)
+    parser.add_argument("--side", type=int, default=12, help="codes along one side")
+    parser.add_argument("--prompt", type=int, default=30, help="tokens of a prompt")
+    return parser
+
+
+def llama(options: argparse.Namespace) -> tuple[LlamaConfig, ImageLayout]:
+    """Configuration of a LLaMA of the chosen size, and the layout of its image tokens."""
+    layout = ImageLayout(
+        start_ids=(TEXT_TOKENS,),
+        end_ids=(TEXT_TOKENS + 1,),
+        first_code_id=TEXT_TOKENS + 2,
+        num_codes=options.codes,
+        grid=(options.side, options.side),
+        pad_id=0,
+    )
+    config = LlamaConfig(
+        vocab_size=TEXT_TOKENS + 2 + options.codes,
+        hidden_size=options.hidden,
+        intermediate_size=options.hidden * 43 // 16,
+        num_hidden_layers=options.layers,
+        num_attention_heads=max(1, options.hidden // 64),
+    )
+    return config, layout
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

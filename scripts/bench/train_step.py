@@ -6,44 +6,26 @@ The bound: 6 floating-point operations a parameter and token for the blocks, and
 the output head at the positions that have a target.
 """
 
-import argparse
-
 import numpy as np
 import torch
-from harness import describe, matmul_flops, seconds
-from transformers import AutoModelForCausalLM, LlamaConfig
+from harness import TEXT_TOKENS, arguments, describe, llama, matmul_flops, seconds
+from transformers import AutoModelForCausalLM
 
 from arra_med.alignment import ArraModel
-from arra_med.model.layout import ImageLayout
 from arra_med.settings import Alignment
 from arra_med.training.data import TrainingItem, collate
 
 
 def main() -> None:
     """Print seconds a step, tokens a second, share of the bound and the cost of alignment."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--codes", type=int, default=256)
-    parser.add_argument("--side", type=int, default=12, help="codes along one side")
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--prompt", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
 
-    text, side = 512, options.side
-    layout = ImageLayout(
-        start_ids=(text,), end_ids=(text + 1,), first_code_id=text + 2, num_codes=options.codes,
-        grid=(side, side), pad_id=0,
-    )  # fmt: skip
-    config = LlamaConfig(
-        vocab_size=text + 2 + options.codes, hidden_size=options.hidden,
-        intermediate_size=options.hidden * 43 // 16, num_hidden_layers=options.layers,
-        num_attention_heads=max(1, options.hidden // 64),
-    )  # fmt: skip
+    side, text = options.side, TEXT_TOKENS
+    config, layout = llama(options)
     rng = np.random.default_rng(0)
     items = [
         TrainingItem(
