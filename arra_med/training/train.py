@@ -306,7 +306,10 @@ class Trainer:
         """What the export says of itself."""
         prepared, features = self.inputs.prepared, self.inputs.features
         backbone = section(self.settings.backbone, "backbone", "train")
+        dataset = prepared.manifest["config"]["dataset"]["name"]
+        family = backbone.pretrained.name if backbone.pretrained else "llama"
         return {
+            "name": "-".join([family, *(["arra"] if features else []), dataset]),
             "backbone": to_tree(backbone),
             "alignment": to_tree(self.settings.alignment) if features else None,
             "teacher": features.manifest["config"]["teacher"] if features else None,
@@ -317,7 +320,7 @@ class Trainer:
             "max_prompt_tokens": backbone.max_prompt_tokens,
             "long_prompts": backbone.long_prompts,
             "trained_on": {
-                "dataset": prepared.manifest["config"]["dataset"]["name"],
+                "dataset": dataset,
                 "prepared": prepared.content_hash,
                 "samples": len(self.train_set),
                 "steps": self.total_steps,
