@@ -77,6 +77,13 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
         write(tmp_path / "b", size=2)
 
 
+def test_a_plan_without_any_finished_part_binds_nobody(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a", stop_after=0, size=1)
+    write(tmp_path / "a", size=2)
+    assert read_manifest(tmp_path / "a", "things")["config"]["size"] == 2
+
+
 def test_running_again_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a")
     before = contents(tmp_path / "a")

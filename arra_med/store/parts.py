@@ -72,6 +72,8 @@ class PartWriter:
             self._unlock()
             raise RequestError(f"another process is writing {self.folder}") from error
         plan = self.partial / "plan.json"
+        if not any(self.partial.glob("done-*.json")):
+            self._forget_plan()  # no part is done: the plan binds nobody
         if plan.is_file():
             self._refuse_other(json.loads(plan.read_text(encoding="utf-8")), "unfinished")
         else:
@@ -146,6 +148,13 @@ class PartWriter:
         self._unlock()
         shutil.rmtree(self.partial)
         return manifest
+
+    def _forget_plan(self) -> None:
+        for path in self.partial.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
 
     def _mark(self, index: int) -> Path:
         return self.partial / f"done-{index:05d}.json"

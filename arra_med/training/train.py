@@ -45,6 +45,9 @@ from arra_med.training.preview import preview_grid
 
 logger = logging.getLogger(__name__)
 
+RUN_RECORD = "run.json"
+"""In the run folder: what the run is; the same command resumes it, another is refused."""
+
 _LOSSES = ("total", "cross_entropy", "alignment", "z")
 
 
@@ -68,10 +71,14 @@ def train(settings: Settings, *, device: torch.device) -> Path:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    if rank == 0:
-        claim_run_folder(settings, inputs)
+    identity = check_run_folder(settings, inputs)
+    trainer = Trainer(settings, inputs, device=device, rank=rank, world_size=world_size)
+    if rank == 0:  # only now is the request known to be sound
+        folder = settings.paths.folder("run")
+        write_atomic(folder / RUN_RECORD, canonical_json(identity).encode())
+        save_run_record(folder, dump(settings))
     torch.distributed.barrier()
-    Trainer(settings, inputs, device=device, rank=rank, world_size=world_size).run()
+    trainer.run()
     return export
 
 
@@ -93,8 +100,8 @@ class Inputs:
             self.features = open_features(features, self.prepared)
 
 
-def claim_run_folder(settings: Settings, inputs: Inputs) -> None:
-    """Record the configuration before work starts.
+def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
+    """What this run is, as JSON: all that its weights depend on.
 
     Raises:
         RequestError: if the run folder holds a run of another configuration.
@@ -102,22 +109,21 @@ def claim_run_folder(settings: Settings, inputs: Inputs) -> None:
     folder = settings.paths.folder("run")
     tree = to_tree(settings)
     names = ("seed", "backbone", "alignment", "training", "features")
-    identity = {
+    identity: dict[str, Any] = {
         **{name: tree[name] for name in names},
         "prepared": inputs.prepared.content_hash,
         "image_tokenizer": tokenizer_id(settings.paths.folder("tokenizer")),
     }
-    text = canonical_json(identity)
-    record = folder / "run.json"
+    record = folder / RUN_RECORD
     if record.is_file():
-        differing = difference(json.loads(record.read_text("utf-8")), json.loads(text))
+        there = json.loads(record.read_text("utf-8"))
+        differing = difference(there, json.loads(canonical_json(identity)))
         if differing:
             raise RequestError(
                 f"{folder} holds a run of another configuration; it differs in "
                 f"{', '.join(differing)}. Choose another paths.run, or delete the folder."
             )
-    write_atomic(record, text.encode())
-    save_run_record(folder, dump(settings))
+    return identity
 
 
 class Trainer:
