@@ -1,6 +1,7 @@
 """``demo``: draw phantoms and run every stage on them, through the verbs a user types."""
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace) -> None:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
+            # On a busy machine, threads that wait by spinning take the cores others work on.
+            env={"OMP_WAIT_POLICY": "passive", **os.environ},
         )
         if done.returncode:
             raise WorkError(f"'arra-med {verb} {written}' ended with exit code {done.returncode}")
