@@ -53,7 +53,7 @@ def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     if not path.is_file():
         raise FileNotFoundError(f"no configuration file at {path}")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is not readable YAML: {error}") from error
     tree = {} if tree is None else tree
@@ -81,6 +81,19 @@ def build(kind: type[T], tree: Mapping[str, Any], *, where: str) -> T:
             + "\n".join(f"  - {error}" for error in errors)
         )
     return cast("T", value)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that stands twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(sorted(twice))} stands here twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def to_tree(value: Any) -> Any:  # noqa: ANN401 - mirrors YAML's types

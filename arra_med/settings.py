@@ -67,6 +67,7 @@ class Ingest:
 
     def __post_init__(self) -> None:
         _positive(self, "size", "part_size")
+        _not_negative(self, "workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,8 @@ class Backbone:
 
     def __post_init__(self) -> None:
         _positive(self, "max_prompt_tokens")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if (self.pretrained is None) == (self.llama is None):
             raise ValueError("give exactly one of 'pretrained' (a folder) and 'llama' (sizes)")
 
@@ -183,8 +186,7 @@ class Alignment:
 
     def __post_init__(self) -> None:
         _positive(self, "layer")
-        if self.weight < 0:
-            raise ValueError(f"weight must not be negative, got {self.weight}")
+        _not_negative(self, "weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +246,14 @@ class Training:
             self, "epochs", "batch_size", "micro_batch_size", "learning_rate", "log_every",
             "keep_checkpoints", "preview_samples",
         )  # fmt: skip
+        _not_negative(
+            self, "warmup_steps", "weight_decay", "gradient_clipping", "z_loss", "validate_every",
+            "preview_every", "checkpoint_every", "loader_workers",
+        )  # fmt: skip
+        if self.max_steps is not None:
+            _positive(self, "max_steps")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size "
@@ -277,8 +287,9 @@ class Generation:
 
     def __post_init__(self) -> None:
         _positive(self, "images_per_prompt", "batch_size")
-        if self.temperature < 0 or self.top_k < 0 or self.guidance < 0:
-            raise ValueError("temperature, top_k and guidance must not be negative")
+        _not_negative(self, "temperature", "top_k", "guidance")
+        if self.limit is not None:
+            _positive(self, "limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,6 +333,7 @@ class Settings:
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
+        _not_negative(self, "seed")
         if self.training is not None and self.alignment.enabled and self.features is None:
             raise ValueError(
                 "alignment is on but there is no 'features' section to say which teacher: "
@@ -345,6 +357,16 @@ def _positive(settings: Any, *names: str) -> None:  # noqa: ANN401 - any of the 
         f"{name} must be positive, got {getattr(settings, name)}"
         for name in names
         if getattr(settings, name) <= 0
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def _not_negative(settings: Any, *names: str) -> None:  # noqa: ANN401 - any of the dataclasses here
+    wrong = [
+        f"{name} must not be negative, got {getattr(settings, name)}"
+        for name in names
+        if getattr(settings, name) < 0
     ]
     if wrong:
         raise ValueError("; ".join(wrong))

@@ -16,6 +16,10 @@ _VALUES: dict[str, int | None] = {
 }
 
 
+_LONGEST_LABEL = 80
+"""Characters; longer values of a label column are report text."""
+
+
 class LabelReader:
     """Reads the labels of a row.
 
@@ -68,13 +72,21 @@ class LabelReader:
         found = {value for _, row in rows for value in self._listed(row)}
         if not found:
             raise RequestError(f"{options.file}: column {self._list_column!r} is empty everywhere")
+        long = max(found, key=len)
+        if len(long) > _LONGEST_LABEL and options.label_values is None:
+            raise RequestError(
+                f"{options.file}: column {self._list_column!r} holds values of up to {len(long)} "
+                f"characters, more than a label has ({_LONGEST_LABEL}): it looks like text. Name "
+                "another column, or the labels wanted in 'label_values'."
+            )
         if options.label_values is None:
             return tuple(sorted(found))
         absent = [value for value in options.label_values if value not in found]
         if absent:
+            labels_only = len(long) <= _LONGEST_LABEL
+            there = f"; found: {', '.join(sorted(found)[:20])}" if labels_only else ""
             raise RequestError(
-                f"{options.file}: no cell of {self._list_column!r} lists {', '.join(absent)}; "
-                f"found: {', '.join(sorted(found)[:20])}"
+                f"{options.file}: no cell of {self._list_column!r} lists {', '.join(absent)}{there}"
             )
         return options.label_values
 
@@ -82,7 +94,7 @@ class LabelReader:
         if len(set(self.names)) != len(self.names):
             raise RequestError(f"two columns of {options.file} would give the same label")
         wrong = [
-            f"line {number}, column {column!r}: {row[column][:20]!r}"
+            f"line {number}, column {column!r}"
             for number, row in rows
             for column in self._columns
             if row[column].lower() not in _VALUES

@@ -47,7 +47,9 @@ def read_table(
         return _read_parquet(path, columns)
     lines = _text_lines(path, encoding)
     name = path.name.removesuffix(".gz")
-    reader = csv.reader(lines, delimiter=delimiter or ("\t" if name.endswith(".tsv") else ","))
+    reader = csv.reader(
+        lines, delimiter=delimiter or ("\t" if name.endswith(".tsv") else ","), strict=True
+    )
     header = [cell.strip() for cell in next(_csv_rows(reader, path), [])]
     check_columns(path, header, columns)
     return header, _dict_rows(reader, path, header, columns)

@@ -111,7 +111,7 @@ def not_checked(results: Results) -> list[NotDone]:
     if rare:
         names = listed(f"{row['finding']} ({row.get('positives')})" for row in rare)
         items.append(
-            NotDone(what=f"Findings asked for too rarely: {names}", because=_too_few(results))
+            NotDone(what=f"Findings that could not be scored: {names}", because=_too_few(results))
         )
     for name, note in _nulls(results):
         reason = (note or "no reason was recorded").removeprefix("not given: ")

@@ -84,8 +84,12 @@ def look_right(results: Results) -> Answer:
     sentences = [sentence for row in shown for sentence in encoder_sentences(row)]
     verdict: tuple[str, Tone, str]
     if not levels:
-        reason = "No encoder compared the pictures."
-        verdict = ("Cannot say", "unknown", NOT_INDEPENDENT if rows else reason)
+        reason = (
+            "Too few pictures to compare the sets."
+            if trusted
+            else "No encoder compared the pictures."
+        )
+        verdict = ("Cannot say", "unknown", NOT_INDEPENDENT if rows and not trusted else reason)
     elif min(levels) == 2 and not _enough(trusted):
         reason = f"No difference was found, but a yes needs {MIN_PICTURES} pictures on each side."
         verdict = ("Cannot say", "unknown", reason)
@@ -254,7 +258,7 @@ def varied(results: Results) -> Answer:
     )
     verdict: tuple[str, Tone, str]
     if not shares:
-        reason = "No independent encoder measured how much of the real variety is covered."
+        reason = "No independent encoder could measure how much of the real variety is covered."
         verdict = ("Cannot say", "unknown", reason)
     elif min(shares) < COLLAPSED_SHARE:
         reason = "The generator has collapsed: it repeats itself, almost no real variety appears."

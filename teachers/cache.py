@@ -73,7 +73,11 @@ def extract_features(settings: Features, prepared: PreparedFolder, device: torch
         plugin.fit(options, prepared, device)
     config = _expected(settings, prepared)
     if config["teacher"].get("fitted_on") not in (None, prepared.content_hash):
-        logger.warning("the %s teacher was fitted on another folder", settings.teacher.name)
+        raise RequestError(
+            f"the {settings.teacher.name} teacher was fitted on other pictures than "
+            f"{prepared.folder} holds, and may have seen its test split: delete its weights (they "
+            "are fitted again) or name another folder for them"
+        )
     folder = _folder(prepared, config)
     num_parts = len(prepared.image_parts)
     with PartWriter(folder, kind="features", config=config) as writer:

@@ -82,7 +82,12 @@ def test_overrides_follow_the_same_rules(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- a\n- b", "expected a mapping"), ("a: [", "not readable YAML"), ("", "name: missing")],
+    [
+        ("a: 1\na: 2", "a stands here twice"),
+        ("- a\n- b", "expected a mapping"),
+        ("a: [", "not readable YAML"),
+        ("", "name: missing"),
+    ],
 )
 def test_files_that_are_not_settings(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "c.yaml"
@@ -120,6 +125,24 @@ def test_contradictions_are_refused_without_loading_anything() -> None:
         settings(training={"batch_size": 10, "micro_batch_size": 4})
     with pytest.raises(RequestError, match="exactly one of"):
         settings(backbone={})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"training": {"max_steps": 0}},
+        {"training": {"betas": [2, 3]}},
+        {"training": {"gradient_clipping": -1}},
+        {"training": {"warmup_steps": -3}},
+        {"generation": {"limit": 0}},
+        {"generation": {"guidance": -1}},
+        {"backbone": {"llama": {}, "dropout": 3}},
+        {"seed": -1},
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"must (not be negative|be positive|be in)"):
+        settings(alignment={"enabled": False}, **wrong)
 
 
 def test_output_stands_for_the_output_folder(tmp_path: Path) -> None:

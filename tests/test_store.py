@@ -170,6 +170,12 @@ def test_a_key_in_the_table_twice_is_refused(prepared: PreparedFolder) -> None:
         PreparedFolder(prepared.folder)
 
 
+def test_a_lost_part_is_named_before_anything_starts(prepared: PreparedFolder) -> None:
+    (prepared.folder / "images" / "part-00001.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lost 1 of its files.*part-00001"):
+        PreparedFolder(prepared.folder)
+
+
 def make_cache(folder: Path, prepared: PreparedFolder, parts: list[list[str]]) -> Cache:
     config = {"prepared": prepared.content_hash}
     with PartWriter(folder, kind="tokens", config=config) as writer:

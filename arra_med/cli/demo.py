@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from arra_med import config
-from arra_med.errors import WorkError
+from arra_med.errors import RequestError, WorkError
 from arra_med.settings import Settings
 from arra_med.store import write_atomic
 
@@ -19,14 +19,19 @@ def run(options: argparse.Namespace) -> None:
     """Run the pipeline in ``options.output``; an interrupted demo resumes.
 
     Raises:
-        RequestError: if an override is wrong.
+        RequestError: if an override is wrong, or the folder holds a demo of other settings.
         WorkError: if a stage fails; its own message is on stderr.
     """
     output: Path = options.output
     overrides = [f"paths.output={output}", *options.overrides]
     settings = config.load(Settings, Path(__file__).with_name("demo.yaml"), overrides)
     written = output / "demo.yaml"
-    write_atomic(written, config.dump(settings).encode())
+    text = config.dump(settings)
+    if written.is_file() and written.read_text(encoding="utf-8") != text:
+        raise RequestError(
+            f"{output} holds a demo of other settings: choose another --output, or delete it"
+        )
+    write_atomic(written, text.encode())
     started = time.monotonic()
     for verb in VERBS:
         sys.stderr.write(f"\n$ arra-med {verb} {written}\n")
@@ -41,7 +46,8 @@ def run(options: argparse.Namespace) -> None:
             env={"OMP_WAIT_POLICY": "passive", **os.environ},
         )
         if done.returncode:
-            raise WorkError(f"'arra-med {verb} {written}' ended with exit code {done.returncode}")
+            message = f"'arra-med {verb} {written}' ended with exit code {done.returncode}"
+            raise RequestError(message) if done.returncode == 2 else WorkError(message)
         result = done.stdout.strip()
         sys.stderr.write(f"{result}  ({time.monotonic() - begun:.0f} s)\n")
     minutes = (time.monotonic() - started) / 60

@@ -89,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted; run the same command again to resume", 1, debug=False)
     except (RequestError, FileNotFoundError) as error:
         return _fail(str(error), 2, debug=options.debug)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        return _fail(f"cannot use this path: {error}", 2, debug=options.debug)
     except Exception as error:  # noqa: BLE001 - the last boundary: every failure ends in one line
         return _fail(f"{type(error).__name__}: {error}", 1, debug=options.debug)
     return 0
@@ -109,7 +111,9 @@ def _verb(name: str) -> Callable[[argparse.Namespace], None]:
 
 
 def _fail(message: str, code: int, *, debug: bool) -> int:
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")  # a progress bar may stand on this line
     logger.error("error: %s", message, exc_info=debug)
-    if not debug and code == 1:
+    if not debug and code == 1 and not message.startswith("interrupted"):
         logger.error("(--debug shows the traceback)")
     return code

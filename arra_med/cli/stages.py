@@ -1,6 +1,7 @@
 """The verbs that run one stage: settings in, a folder out, its path on stdout."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ def run(options: argparse.Namespace) -> None:
     if options.verb == "validate":
         sys.stdout.write(config.dump(settings))
         return
-    sys.stdout.write(f"{_STAGES[options.verb](settings)}\n")
+    result = _STAGES[options.verb](settings)
+    if os.environ.get("RANK", "0") == "0":
+        sys.stdout.write(f"{result}\n")
 
 
 def pick_device(name: str) -> "torch.device":

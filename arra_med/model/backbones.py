@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer as BpeTokenizer
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
@@ -92,7 +93,7 @@ def load_pretrained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
             folder, local_files_only=True, dtype=torch.float32
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise RequestError(f"transformers cannot open {folder} for text: {error}") from error
     return model, tokenizer
 

@@ -12,6 +12,7 @@ from arra_med.store.files import (
     PARTIAL,
     Content,
     canonical_json,
+    check_files,
     content_hash,
     difference,
     fingerprint,
@@ -22,7 +23,7 @@ from arra_med.store.files import (
     verify,
     write_atomic,
 )
-from arra_med.store.parts import PartWriter
+from arra_med.store.parts import PartWriter, locked
 from arra_med.store.prepared import PreparedFolder
 
 __all__ = [
@@ -33,9 +34,11 @@ __all__ = [
     "PartWriter",
     "PreparedFolder",
     "canonical_json",
+    "check_files",
     "content_hash",
     "difference",
     "fingerprint",
+    "locked",
     "read_manifest",
     "save_run_record",
     "sha256_bytes",

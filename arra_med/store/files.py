@@ -95,6 +95,22 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
+def check_files(folder: Path, kind: str) -> None:
+    """Check that a finished folder still holds every file its manifest lists.
+
+    Raises:
+        FileNotFoundError: naming the missing ones and the remedy.
+    """
+    missing = [
+        name for name in read_manifest(folder, kind)["files"] if not (folder / name).is_file()
+    ]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lost {len(missing)} of its files, first {missing[0]}: delete the folder and "
+            "run the command that writes it again"
+        )
+
+
 def content_hash(folder: Path, kind: str) -> str:
     """One hash for everything in a finished folder: what caches made from it remember."""
     files = read_manifest(folder, kind)["files"]

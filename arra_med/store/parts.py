@@ -1,10 +1,11 @@
 """Stages write their folder in numbered parts: atomically, resumably, manifest last."""
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,11 +18,31 @@ from arra_med.store.files import (
     PARTIAL,
     Content,
     canonical_json,
+    check_files,
     difference,
     read_manifest,
     sha256_file,
     write_atomic,
 )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process while the block runs.
+
+    Raises:
+        RequestError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RequestError(f"another process is writing {folder}") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class PartWriter:
@@ -48,7 +69,7 @@ class PartWriter:
         self.kind = kind
         self.config = json.loads(canonical_json(config))
         self.partial = folder / PARTIAL
-        self._lock: int | None = None
+        self._held = contextlib.ExitStack()
 
     @property
     def finished(self) -> bool:
@@ -58,6 +79,7 @@ class PartWriter:
     def __enter__(self) -> Self:
         if self.finished:
             self._refuse_other(read_manifest(self.folder, self.kind)["config"], "finished")
+            check_files(self.folder, self.kind)
             shutil.rmtree(self.partial, ignore_errors=True)  # killed right after the manifest
             return self
         if self.folder.exists() and not self.partial.exists() and any(self.folder.iterdir()):
@@ -65,12 +87,7 @@ class PartWriter:
                 f"{self.folder} is not empty and not ours: choose another output folder"
             )
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.partial / "lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._unlock()
-            raise RequestError(f"another process is writing {self.folder}") from error
+        self._held.enter_context(locked(self.partial))
         plan = self.partial / "plan.json"
         if not any(self.partial.glob("done-*.json")):
             self._forget_plan()  # no part is done: the plan binds nobody
@@ -86,7 +103,7 @@ class PartWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._unlock()
+        self._held.close()
 
     def missing(self, num_parts: int) -> list[int]:
         """Indices of the parts that are not done yet; empty when the folder is finished."""
@@ -145,7 +162,7 @@ class PartWriter:
             "files": {n: d for n, d in sorted(digests.items()) if not n.startswith(PARTIAL)},
         }
         write_atomic(self.folder / MANIFEST, canonical_json(manifest).encode())
-        self._unlock()
+        self._held.close()
         shutil.rmtree(self.partial)
         return manifest
 
@@ -166,8 +183,3 @@ class PartWriter:
                 f"{self.folder} holds {state} work of another configuration; it differs in "
                 f"{', '.join(differing)}. Delete the folder or choose another output."
             )
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None

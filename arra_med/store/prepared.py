@@ -9,7 +9,13 @@ import pyarrow.parquet as pq
 
 from arra_med.errors import RequestError
 from arra_med.schema import SPLITS
-from arra_med.store.files import MANIFEST, canonical_json, read_manifest, sha256_bytes
+from arra_med.store.files import (
+    MANIFEST,
+    canonical_json,
+    check_files,
+    read_manifest,
+    sha256_bytes,
+)
 
 
 class PreparedFolder:
@@ -26,7 +32,14 @@ class PreparedFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder, "prepared")
-        self.samples: pa.Table = pq.read_table(folder / "samples.parquet")
+        check_files(folder, "prepared")
+        try:
+            self.samples: pa.Table = pq.read_table(folder / "samples.parquet")
+        except pa.ArrowInvalid as error:
+            raise RequestError(
+                f"{folder / 'samples.parquet'} is damaged: 'arra-med info {folder} --verify' names "
+                "what changed; delete the folder and ingest again"
+            ) from error
         self.keys: list[str] = self.samples["key"].to_pylist()
         self._row = {key: row for row, key in enumerate(self.keys)}
         if len(self._row) != len(self.keys):

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,11 @@ def start_processes(device: torch.device) -> tuple[int, int]:
         alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in alone.items()})
         os.environ["MASTER_ADDR"] = "127.0.0.1"
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    deepspeed_log = logging.getLogger("DeepSpeed")
+    deepspeed_log.setLevel(logging.WARNING)
+    for handler in deepspeed_log.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)  # stdout is for results
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False
     )

@@ -1,5 +1,6 @@
 """``train``: domain-adapt a language model to draw, with ARRA's alignment, under DeepSpeed."""
 
+import contextlib
 import json
 import logging
 import math
@@ -25,7 +26,9 @@ from arra_med.store import (
     Cache,
     PreparedFolder,
     canonical_json,
+    check_files,
     difference,
+    locked,
     save_run_record,
     write_atomic,
 )
@@ -63,22 +66,24 @@ def train(settings: Settings, *, device: torch.device) -> Path:
         WorkError: if the loss is not finite.
     """
     inputs = Inputs(settings)
+    identity = check_run_folder(settings, inputs)
     export = settings.paths.folder("export")
     if (export / MANIFEST).is_file():
+        check_files(export, "export")
         logger.info("%s is already done", export)
         return export
     rank, world_size = start_processes(device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    identity = check_run_folder(settings, inputs)
     trainer = Trainer(settings, inputs, device=device, rank=rank, world_size=world_size)
-    if rank == 0:  # only now is the request known to be sound
-        folder = settings.paths.folder("run")
-        write_atomic(folder / RUN_RECORD, canonical_json(identity).encode())
-        save_run_record(folder, dump(settings))
-    torch.distributed.barrier()
-    trainer.run()
+    folder = settings.paths.folder("run")
+    with locked(folder) if rank == 0 else contextlib.nullcontext():
+        if rank == 0:  # only now is the request known to be sound
+            write_atomic(folder / RUN_RECORD, canonical_json(identity).encode())
+            save_run_record(folder, dump(settings))
+        torch.distributed.barrier()
+        trainer.run()
     return export
 
 
@@ -202,10 +207,6 @@ class Trainer:
                     {name: f"{values[name]:.3f}" for name in _LOSSES if name in values}
                 )
                 window.zero_()
-            if last or _due(step, self.training.validate_every):
-                self._write(step, self._validate(), prefix="validate/")
-            if last or _due(step, self.training.preview_every):
-                self._preview(step)
             if last or _due(step, self.training.checkpoint_every):
                 save_checkpoint(
                     self.engine,
@@ -213,6 +214,10 @@ class Trainer:
                     step,
                     keep=self.training.keep_checkpoints,
                 )
+            if last or _due(step, self.training.validate_every):
+                self._write(step, self._validate(), prefix="validate/")
+            if last or _due(step, self.training.preview_every):
+                self._preview(step)
         progress.close()
         if self.log is not None:
             self.log.close()

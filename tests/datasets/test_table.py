@@ -143,7 +143,7 @@ def test_label_columns(root):
     adapter = table(root, text, labels={"e": "Effusion", "c": "Cardiomegaly"})
     assert adapter.label_names == ("Effusion", "Cardiomegaly")
     assert [tuple(i.labels.values()) for i in adapter.items()] == [(1, None), (0, -1), (1, 0)]
-    with pytest.raises(RequestError, match=r"line 3, column 'e': 'maybe'.*label_column"):
+    with pytest.raises(RequestError, match=r"line 3, column 'e'.*label_column"):
         table(root, text.replace("no", "maybe"), labels=("e",))
 
 
@@ -243,3 +243,19 @@ def test_real_films():
     samples = [i for i in found if isinstance(i, Sample)]
     assert {i.view for i in samples} == {"PA", "AP", "lateral"}
     assert all(adapter.read(i).pixels.ndim == 2 for i in samples[::7])
+
+
+def test_report_text_is_not_taken_for_labels(root):
+    sentence = (
+        "There is a small left pleural effusion and no other finding that would matter at all."
+    )
+    text = f"file,report\na.png,{sentence}\n"
+    with pytest.raises(RequestError, match="it looks like text") as caught:
+        table(root, text, label_column="report")
+    assert "pleural" not in str(caught.value)
+
+
+def test_a_quote_that_is_never_closed_swallows_no_rows(root):
+    text = 'file,report\na.png,"open\nb.png,x\nc.png,y\n'
+    with pytest.raises(RequestError):
+        list(table(root, text).items())

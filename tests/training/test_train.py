@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arra_med.generation.sampler import draw_codes
 from arra_med.model.export import load_export
+from arra_med.store import locked
 from tests.pipeline import arra_med
 
 TOLERANCE = 2e-5
@@ -111,16 +112,22 @@ def test_the_export_generates_the_same_as_the_training_model(
 def test_another_configuration_in_the_same_folder_is_refused(
     pipeline: Path, one_process: Path
 ) -> None:
-    (one_process / "export/manifest.json").rename(one_process / "manifest.bak")
-    try:
-        done = arra_med(
-            "train", pipeline / "config.yaml", f"paths.run={one_process}",
-            "training.zero_stage=0", "training.learning_rate=5", check=False,
-        )  # fmt: skip
-    finally:
-        (one_process / "manifest.bak").rename(one_process / "export/manifest.json")
+    arguments = ("train", pipeline / "config.yaml", f"paths.run={one_process}")
+    assert arra_med(*arguments, "training.zero_stage=0").returncode == 0, "done, and said so"
+    done = arra_med(*arguments, "training.zero_stage=0", "training.learning_rate=5", check=False)
     assert done.returncode == 2
     assert "training.learning_rate (0.001 there, 5.0 asked for)" in done.stderr
+
+
+def test_two_processes_do_not_share_a_run_folder(pipeline: Path) -> None:
+    run = pipeline / "held"
+    with locked(run):
+        done = arra_med(
+            "train", pipeline / "config.yaml", f"paths.run={run}", "training.zero_stage=0",
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "another process is writing" in done.stderr
 
 
 @pytest.mark.parametrize(
