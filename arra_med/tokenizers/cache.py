@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from arra_med.images import decode_png
 from arra_med.store import Cache, PartWriter, PreparedFolder, vector_table
-from arra_med.tokenizers.base import load_tokenizer, tokenizer_id
+from arra_med.tokenizers.base import ImageTokenizer, load_tokenizer, tokenizer_id
 from arra_med.tokenizers.train import to_tensor
 
 logger = logging.getLogger(__name__)
@@ -32,26 +33,29 @@ def tokenize(
         missing = writer.missing(num_parts)
         if not missing:
             logger.info("%s is already done", folder)
-        tokenizer = load_tokenizer(tokenizer_folder).to(device) if missing else None
-        with tqdm(total=len(prepared.keys), desc="tokenize", unit="image") as progress:
-            for index in range(num_parts):
-                part = prepared.read_part(index) if index in missing else []
-                if tokenizer is not None and index in missing:
-                    codes = []
-                    for start in range(0, len(part), batch_size):
-                        batch = [decode_png(png) for _, png in part[start : start + batch_size]]
-                        codes.append(tokenizer.encode(to_tensor(batch).to(device)).flatten(1).cpu())
-                        progress.update(len(batch))
-                    width = tokenizer.grid[0] * tokenizer.grid[1]
-                    flat = torch.cat(codes) if codes else torch.zeros(0, width)
-                    table = vector_table(
-                        [key for key, _ in part], flat.numpy().astype(np.uint16), "codes"
-                    )
-                    writer.write_part(
-                        index, {f"part-{index:05d}.arrow": table}, {"samples": len(part)}
-                    )
+        else:
+            tokenizer = load_tokenizer(tokenizer_folder).to(device)
+        progress = tqdm(total=len(prepared.keys), desc="tokenize", unit="image")
+        for index in missing:
+            part = prepared.read_part(index)
+            codes = _encode(tokenizer, [png for _, png in part], batch_size, progress)
+            table = vector_table([key for key, _ in part], codes, "codes")
+            writer.write_part(index, {f"part-{index:05d}.arrow": table}, {"samples": len(part)})
+        progress.close()
         writer.finish(num_parts)
     return folder
+
+
+def _encode(
+    tokenizer: ImageTokenizer, pngs: list[bytes], batch_size: int, progress: "tqdm[Any]"
+) -> np.ndarray:
+    """``(N, rows · columns)`` uint16 codes of PNG pictures."""
+    codes = [torch.zeros(0, tokenizer.grid[0] * tokenizer.grid[1], dtype=torch.int64)]
+    for start in range(0, len(pngs), batch_size):
+        batch = to_tensor([decode_png(png) for png in pngs[start : start + batch_size]])
+        codes.append(tokenizer.encode(batch.to(tokenizer.device)).flatten(1).cpu())
+        progress.update(len(batch))
+    return torch.cat(codes).numpy().astype(np.uint16)
 
 
 def open_tokens(prepared: PreparedFolder, tokenizer_folder: Path) -> Cache:

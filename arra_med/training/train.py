@@ -1,7 +1,6 @@
 """``train``: domain-adapt a language model to draw, with ARRA's alignment, under DeepSpeed."""
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -16,25 +15,20 @@ from tqdm import tqdm
 
 from arra_med.alignment import ArraModel
 from arra_med.config import dump, to_tree
-from arra_med.errors import RequestError, WorkError
+from arra_med.errors import WorkError
 from arra_med.images import encode_png
 from arra_med.model.backbones import build_backbone
 from arra_med.model.export import write_export
 from arra_med.settings import Settings, Training, section
 from arra_med.store import (
     MANIFEST,
-    Cache,
-    PreparedFolder,
     canonical_json,
     check_files,
-    difference,
     locked,
     save_run_record,
     write_atomic,
 )
-from arra_med.teachers.cache import open_features
 from arra_med.tokenizers.base import load_tokenizer, tokenizer_id
-from arra_med.tokenizers.cache import open_tokens
 from arra_med.training.checkpoints import load_newest, save_checkpoint
 from arra_med.training.data import Examples, RankShare, collate, loader
 from arra_med.training.engine import (
@@ -43,13 +37,11 @@ from arra_med.training.engine import (
     make_engine,
     start_processes,
 )
+from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
 from arra_med.training.metrics import MetricsLog
 from arra_med.training.preview import preview_grid
 
 logger = logging.getLogger(__name__)
-
-RUN_RECORD = "run.json"
-"""In the run folder: what the run is; the same command resumes it, another is refused."""
 
 _LOSSES = ("total", "cross_entropy", "alignment", "z")
 
@@ -85,50 +77,6 @@ def train(settings: Settings, *, device: torch.device) -> Path:
         torch.distributed.barrier()
         trainer.run()
     return export
-
-
-class Inputs:
-    """What the stages before training left, opened and checked.
-
-    Attributes:
-        prepared: the prepared folder.
-        tokens: its codes.
-        features: its teacher vectors; ``None`` without alignment.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.prepared = PreparedFolder(settings.paths.folder("prepared"))
-        self.tokens = open_tokens(self.prepared, settings.paths.folder("tokenizer"))
-        self.features: Cache | None = None
-        if settings.alignment.enabled and settings.alignment.weight > 0:
-            features = section(settings.features, "features", "train")
-            self.features = open_features(features, self.prepared)
-
-
-def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
-    """What this run is, as JSON: all that its weights depend on.
-
-    Raises:
-        RequestError: if the run folder holds a run of another configuration.
-    """
-    folder = settings.paths.folder("run")
-    tree = to_tree(settings)
-    names = ("seed", "backbone", "alignment", "training", "features")
-    identity: dict[str, Any] = {
-        **{name: tree[name] for name in names},
-        "prepared": inputs.prepared.content_hash,
-        "image_tokenizer": tokenizer_id(settings.paths.folder("tokenizer")),
-    }
-    record = folder / RUN_RECORD
-    if record.is_file():
-        there = json.loads(record.read_text("utf-8"))
-        differing = difference(there, json.loads(canonical_json(identity)))
-        if differing:
-            raise RequestError(
-                f"{folder} holds a run of another configuration; it differs in "
-                f"{', '.join(differing)}. Choose another paths.run, or delete the folder."
-            )
-    return identity
 
 
 class Trainer:
