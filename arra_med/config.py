@@ -96,16 +96,24 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def to_tree(value: Any) -> Any:  # noqa: ANN401 - mirrors YAML's types
-    """The inverse of :func:`build`: nested mappings of plain YAML values."""
+def to_tree(value: Any, *, compared: bool = False) -> Any:  # noqa: ANN401 - mirrors YAML's types
+    """The inverse of :func:`build`: nested mappings of plain YAML values.
+
+    With ``compared``, without fields declared ``compare=False``: those on which no result depends.
+    """
+
+    def inner(item: Any) -> Any:  # noqa: ANN401
+        return to_tree(item, compared=compared)
+
     if isinstance(value, PluginConfig):
-        return {"name": value.name, **to_tree(value.options)}
+        return {"name": value.name, **inner(value.options)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = [f for f in dataclasses.fields(value) if f.compare or not compared]
+        return {f.name: inner(getattr(value, f.name)) for f in fields}
     if isinstance(value, Mapping):
-        return {str(key): to_tree(item) for key, item in value.items()}
+        return {str(key): inner(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_tree(item) for item in value]
+        return [inner(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 

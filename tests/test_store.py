@@ -16,9 +16,12 @@ import pytest
 
 from arra_med.errors import RequestError, WorkError
 from arra_med.store import (
+    ByteStream,
     Cache,
     PartWriter,
     PreparedFolder,
+    Shard,
+    TableStream,
     read_manifest,
     vector_table,
     verify,
@@ -104,6 +107,69 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
         PartWriter(tmp_path / "a", kind="things", config={}),
     ):
         pass
+
+
+def write_shard(folder: Path, shard: Shard, **config: int) -> PartWriter:
+    with PartWriter(folder, kind="things", config={"n": 3, **config}, shard=shard) as writer:
+        for index in writer.missing(3):
+            writer.write_part(index, {f"part-{index}.bin": bytes([index]) * 9}, {"items": 2})
+    return writer
+
+
+def test_shards_share_a_folder_and_a_run_without_one_joins_them(tmp_path: Path) -> None:
+    write(tmp_path / "whole")
+    first = PartWriter(tmp_path / "a", kind="things", config={"n": 3}, shard=Shard(0, 2))
+    with first:
+        assert first.missing(3) == [0, 2]
+        write_shard(tmp_path / "a", Shard(1, 2))
+        with pytest.raises(RequestError, match="another process"):
+            write(tmp_path / "a")
+        with pytest.raises(RequestError, match="shard 0/2"):
+            write_shard(tmp_path / "a", Shard(0, 2))
+        with pytest.raises(RequestError, match="another count"):
+            write_shard(tmp_path / "a", Shard(1, 3))
+        with pytest.raises(RequestError, match="another configuration"):
+            write_shard(tmp_path / "a", Shard(1, 2), size=1)
+    assert write_shard(tmp_path / "a", Shard(2, 3)).missing(3) == []  # alone: any count will do
+    write(tmp_path / "a")
+    assert contents(tmp_path / "a") == contents(tmp_path / "whole")
+
+
+def test_a_shard_beside_a_whole_run_is_refused(tmp_path: Path) -> None:
+    with (
+        PartWriter(tmp_path / "a", kind="things", config={"n": 3}),
+        pytest.raises(RequestError, match="not as a shard"),
+    ):
+        write_shard(tmp_path / "a", Shard(0, 2))
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/0", "1/2/3"])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="expected i/n"):
+        Shard.parse(text)
+    assert Shard.parse("3/4") == Shard(3, 4)
+
+
+def test_a_failed_check_leaves_the_folder_unfinished(tmp_path: Path) -> None:
+    def check() -> None:
+        assert (tmp_path / "a" / "whole.json").is_file()
+        raise WorkError("a name stands in it")
+
+    with PartWriter(tmp_path / "a", kind="things", config={}) as writer:
+        writer.write_part(0, {}, {})
+        with pytest.raises(WorkError, match="a name stands"):
+            writer.finish(1, {"whole.json": b"{}"}, check=check)
+        assert not writer.finished
+        writer.finish(1, {"whole.json": b"{}"})
+        assert writer.finished
+
+
+def test_streams_are_written_as_one_file(tmp_path: Path) -> None:
+    table = pa.table({"key": ["a", "b"]})
+    write_atomic(tmp_path / "t.parquet", TableStream(table.schema, iter([table, table])))
+    assert pd.read_parquet(tmp_path / "t.parquet")["key"].tolist() == ["a", "b", "a", "b"]
+    write_atomic(tmp_path / "t.jsonl", ByteStream(iter([b"1\n", b"2\n"])))
+    assert (tmp_path / "t.jsonl").read_bytes() == b"1\n2\n"
 
 
 def test_a_missing_part_cannot_be_finished(tmp_path: Path) -> None:

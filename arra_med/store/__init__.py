@@ -10,7 +10,9 @@ from arra_med.store.caches import Cache, vector_table
 from arra_med.store.files import (
     MANIFEST,
     PARTIAL,
+    ByteStream,
     Content,
+    TableStream,
     canonical_json,
     check_files,
     content_hash,
@@ -23,16 +25,19 @@ from arra_med.store.files import (
     verify,
     write_atomic,
 )
-from arra_med.store.parts import PartWriter, locked
+from arra_med.store.parts import PartWriter, Shard, locked
 from arra_med.store.prepared import PreparedFolder
 
 __all__ = [
     "MANIFEST",
     "PARTIAL",
+    "ByteStream",
     "Cache",
     "Content",
     "PartWriter",
     "PreparedFolder",
+    "Shard",
+    "TableStream",
     "canonical_json",
     "check_files",
     "content_hash",

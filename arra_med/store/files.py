@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +20,23 @@ from arra_med.schema import SCHEMA_VERSION
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 
-Content: TypeAlias = "bytes | pa.Table"
+
+@dataclass(frozen=True)
+class TableStream:
+    """A table too large to hold: its schema and its pieces, in order."""
+
+    schema: pa.Schema
+    tables: Iterable[pa.Table]
+
+
+@dataclass(frozen=True)
+class ByteStream:
+    """A file too large to hold, in pieces."""
+
+    pieces: Iterable[bytes]
+
+
+Content: TypeAlias = "bytes | pa.Table | TableStream | ByteStream"
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -46,12 +63,19 @@ def fingerprint(value: Any) -> str:  # noqa: ANN401
 def write_atomic(path: Path, content: Content) -> None:
     """Write ``content`` so that ``path`` either does not exist or is complete.
 
-    Tables become Parquet or Arrow IPC by the path's suffix.
+    Tables become Parquet or Arrow IPC by the path's suffix; streams become Parquet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     if isinstance(content, bytes):
         temporary.write_bytes(content)
+    elif isinstance(content, ByteStream):
+        with temporary.open("wb") as file:
+            file.writelines(content.pieces)
+    elif isinstance(content, TableStream):
+        with pq.ParquetWriter(temporary, content.schema, compression="zstd") as stream:
+            for table in content.tables:
+                stream.write_table(table)
     elif path.suffix == ".parquet":
         pq.write_table(content, temporary, compression="zstd", row_group_size=1024)
     elif path.suffix == ".arrow":
@@ -59,8 +83,8 @@ def write_atomic(path: Path, content: Content) -> None:
             out.write_table(content.combine_chunks())
     else:
         raise ValueError(f"do not know how to write a table to {path.name}")
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
     temporary.replace(path)
 
 

@@ -1,11 +1,16 @@
-"""Stages write their folder in numbered parts: atomically, resumably, manifest last."""
+"""Stages write their folder in numbered parts: atomically, resumably, manifest last.
+
+Several processes may share the work as shards ``i/n`` of one folder: each writes the parts whose
+number is ``i`` modulo ``n``; a run without a shard then writes what is missing and finishes.
+"""
 
 import contextlib
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +31,35 @@ from arra_med.store.files import (
 )
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` processes that share a folder's parts; ``index`` counts from 0."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``i/n``.
+
+        Raises:
+            RequestError: unless ``0 <= i < n``.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise RequestError(
+                f"shard {text!r} is not one: expected i/n with i from 0 to n - 1, such as 0/4"
+            )
+        return cls(int(index), int(count))
+
+    def takes(self, part: int) -> bool:
+        """Whether this shard writes that part."""
+        return part % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process while the block runs.
@@ -34,15 +68,10 @@ def locked(folder: Path) -> Iterator[None]:
         RequestError: if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RequestError(f"another process is writing {folder}") from error
+    with _opened(folder / "lock") as descriptor:
+        if not _lock(descriptor, fcntl.LOCK_EX):
+            raise RequestError(f"another process is writing {folder}")
         yield
-    finally:
-        os.close(descriptor)
 
 
 class PartWriter:
@@ -52,6 +81,7 @@ class PartWriter:
         folder: where to write.
         kind: what the folder holds (``prepared``, ``tokens``, …).
         config: everything the content depends on, as JSON; a resumed run must agree with it.
+        shard: which parts to write, if other processes write the others at the same time.
 
     Raises:
         RequestError: if the folder holds work of another configuration, or another process is
@@ -64,10 +94,13 @@ class PartWriter:
         ...     writer.finish(num_parts)
     """
 
-    def __init__(self, folder: Path, *, kind: str, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, *, kind: str, config: Mapping[str, Any], shard: Shard | None = None
+    ) -> None:
         self.folder = folder
         self.kind = kind
         self.config = json.loads(canonical_json(config))
+        self.shard = shard
         self.partial = folder / PARTIAL
         self._held = contextlib.ExitStack()
 
@@ -78,23 +111,21 @@ class PartWriter:
 
     def __enter__(self) -> Self:
         if self.finished:
-            self._refuse_other(read_manifest(self.folder, self.kind)["config"], "finished")
-            check_files(self.folder, self.kind)
-            shutil.rmtree(self.partial, ignore_errors=True)  # killed right after the manifest
+            self._accept_finished()
             return self
         if self.folder.exists() and not self.partial.exists() and any(self.folder.iterdir()):
             raise RequestError(
                 f"{self.folder} is not empty and not ours: choose another output folder"
             )
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(locked(self.partial))
-        plan = self.partial / "plan.json"
-        if not any(self.partial.glob("done-*.json")):
-            self._forget_plan()  # no part is done: the plan binds nobody
-        if plan.is_file():
-            self._refuse_other(json.loads(plan.read_text(encoding="utf-8")), "unfinished")
-        else:
-            write_atomic(plan, canonical_json(self.config).encode())
+        try:
+            with _opened(self.partial / "start.lock") as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever starts waits for its turn
+                alone = self._take_lock()
+                self._agree_on_plan(alone)
+        except BaseException:
+            self._held.close()
+            raise
         return self
 
     def __exit__(
@@ -106,20 +137,41 @@ class PartWriter:
         self._held.close()
 
     def missing(self, num_parts: int) -> list[int]:
-        """Indices of the parts that are not done yet; empty when the folder is finished."""
+        """Indices of this shard's parts that are not done yet; empty when all is finished."""
         if self.finished:
             return []
-        return [index for index in range(num_parts) if not self._mark(index).is_file()]
+        return [index for index in range(num_parts) if self.wants(index)]
+
+    def wants(self, index: int) -> bool:
+        """Whether a part is this shard's to write and not done yet."""
+        mine = self.shard is None or self.shard.takes(index)
+        return mine and not self._mark(index).is_file()
+
+    def done(self, index: int) -> dict[str, Any] | None:
+        """What :meth:`write_part` noted of a part that is done, by this or another shard."""
+        path = self._mark(index)
+        if not path.is_file():
+            return None
+        mark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return mark
 
     def write_part(
-        self, index: int, files: Mapping[str, Content], counts: Mapping[str, int]
+        self,
+        index: int,
+        files: Mapping[str, Content],
+        counts: Mapping[str, int],
+        *,
+        note: str = "",
     ) -> None:
-        """Write the files of one part (paths relative to the folder), then mark it as done."""
+        """Write the files of one part (paths relative to the folder), then mark it as done.
+
+        ``note`` is kept in the part's mark, for whoever resumes.
+        """
         digests = {}
         for name, content in files.items():
             write_atomic(self.folder / name, content)
             digests[name] = sha256_file(self.folder / name)
-        mark = {"files": digests, "counts": dict(counts)}
+        mark = {"files": digests, "counts": dict(counts), "note": note}
         write_atomic(self._mark(index), canonical_json(mark).encode())
 
     def finish(
@@ -128,15 +180,18 @@ class PartWriter:
         files: Mapping[str, Content] | None = None,
         *,
         summary: Mapping[str, Any] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """Write the whole-folder ``files`` and then the manifest; returns the manifest.
 
         The manifest's ``counts`` are the sums over parts. Files that parts wrote below
-        ``.partial/`` are scratch and go away here.
+        ``.partial/`` are scratch and go away here. ``check`` is called when all is written but
+        the manifest; what it raises leaves the folder unfinished.
 
         Raises:
             WorkError: if a part is missing.
         """
+        assert self.shard is None, "a shard does not finish the folder"
         if self.finished:
             return read_manifest(self.folder, self.kind)
         left = self.missing(num_parts)
@@ -145,13 +200,16 @@ class PartWriter:
         digests: dict[str, str] = {}
         counts: dict[str, int] = {}
         for index in range(num_parts):
-            mark = json.loads(self._mark(index).read_text(encoding="utf-8"))
+            mark = self.done(index)
+            assert mark is not None, "no part is missing"
             digests |= mark["files"]
             for name, count in mark["counts"].items():
                 counts[name] = counts.get(name, 0) + count
         for name, content in (files or {}).items():
             write_atomic(self.folder / name, content)
             digests[name] = sha256_file(self.folder / name)
+        if check is not None:
+            check()
         manifest = {
             "kind": self.kind,
             "schema_version": SCHEMA_VERSION,
@@ -163,14 +221,65 @@ class PartWriter:
         }
         write_atomic(self.folder / MANIFEST, canonical_json(manifest).encode())
         self._held.close()
-        shutil.rmtree(self.partial)
+        # Another process may be opening a lock in it: what stays is removed by the next run.
+        shutil.rmtree(self.partial, ignore_errors=True)
         return manifest
+
+    def forget(self) -> None:
+        """Unmark every part: the next run starts afresh, whatever its configuration."""
+        for path in self.partial.glob("done-*.json"):
+            path.unlink()
+
+    def _accept_finished(self) -> None:
+        self._refuse_other(read_manifest(self.folder, self.kind)["config"], "finished")
+        check_files(self.folder, self.kind)
+        shutil.rmtree(self.partial, ignore_errors=True)  # killed right after the manifest
+
+    def _take_lock(self) -> bool:
+        """Lock the folder, or with a shard its share of it; whether nobody else is at work.
+
+        The folder's lock is shared among shards, and exclusive without one.
+        """
+        descriptor = self._held.enter_context(_opened(self.partial / "lock"))
+        alone = _lock(descriptor, fcntl.LOCK_EX)
+        if self.shard is None:
+            if not alone:
+                raise RequestError(f"another process is writing {self.folder}")
+            return True
+        if not alone and not _lock(descriptor, fcntl.LOCK_SH):
+            raise RequestError(
+                f"another process is writing {self.folder}, and not as a shard of it"
+            )
+        locks = {path.name for path in self.partial.glob("shard-*.lock")}
+        others = {name for name in locks if not name.endswith(f"-of-{self.shard.count}.lock")}
+        if alone:
+            for name in locks:
+                (self.partial / name).unlink()
+            _lock(descriptor, fcntl.LOCK_SH)
+        elif others:
+            raise RequestError(
+                f"shards of another count are writing {self.folder} ({sorted(others)[0]}): wait "
+                "for them, or use their count"
+            )
+        own = self.partial / f"shard-{self.shard.index}-of-{self.shard.count}.lock"
+        if not _lock(self._held.enter_context(_opened(own)), fcntl.LOCK_EX):
+            raise RequestError(f"another process is writing shard {self.shard} of {self.folder}")
+        return alone
+
+    def _agree_on_plan(self, alone: bool) -> None:
+        plan = self.partial / "plan.json"
+        if alone and not any(self.partial.glob("done-*.json")):
+            self._forget_plan()  # no part is done: the plan binds nobody
+        if plan.is_file():
+            self._refuse_other(json.loads(plan.read_text(encoding="utf-8")), "unfinished")
+        else:
+            write_atomic(plan, canonical_json(self.config).encode())
 
     def _forget_plan(self) -> None:
         for path in self.partial.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif not path.name.endswith("lock"):
                 path.unlink()
 
     def _mark(self, index: int) -> Path:
@@ -183,3 +292,20 @@ class PartWriter:
                 f"{self.folder} holds {state} work of another configuration; it differs in "
                 f"{', '.join(differing)}. Delete the folder or choose another output."
             )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)  # and with it the lock
+
+
+def _lock(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""Ordered work in several processes, with bounded memory; nothing outlives the main process."""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from arra_med.errors import WorkError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def available_cores() -> int:
+    """Cores this process may use: of the machine, or of its Slurm allocation."""
+    return len(os.sched_getaffinity(0))
+
+
+def map_in_order(
+    work: Callable[[A], B],
+    items: Iterable[A],
+    *,
+    workers: int,
+    ahead: int,
+    start: Callable[[], None] | None = None,
+) -> Iterator[B]:
+    """``map(work, items)`` in ``workers`` processes; results keep the order.
+
+    Args:
+        work: is pickled once to each process.
+        items: is consumed a few items ahead of the results.
+        workers: 0 does the work in this process.
+        ahead: items a worker that are done or wait to be taken; bounds the memory.
+        start: called in each process before its first item.
+
+    Raises:
+        WorkError: if a worker process dies.
+    """
+    if workers < 1:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),  # fork is unsafe beside Arrow's threads
+        initializer=_start_worker,
+        initargs=(work, start),
+    ) as pool:
+        waiting: deque[Future[B]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(_work_in_worker, item))
+                if len(waiting) >= ahead * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise WorkError(
+                "a worker process died (killed, or out of memory): run the command again to "
+                "resume, with fewer workers if memory was short"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_work: Callable[[Any], Any] | None = None  # of a worker process
+
+
+def _start_worker(work: Callable[[Any], Any], start: Callable[[], None] | None) -> None:
+    global _work
+    _work = work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if start is not None:
+        start()
+
+
+def _work_in_worker(item: Any) -> Any:  # noqa: ANN401 - whatever the work takes and gives
+    assert _work is not None, "the pool's initializer ran"
+    return _work(item)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
