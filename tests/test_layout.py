@@ -14,7 +14,17 @@ LINKED = ("datasets", "teachers", "eval")
 # Each layer may import itself and the layers before it.
 LAYERS = [
     {"errors", "_version"},
-    {"schema", "registry", "store", "images", "config", "settings"},
+    {
+        "schema",
+        "registry",
+        "store",
+        "images",
+        "config",
+        "settings",
+        "parallel",
+        "progress",
+        "assets",
+    },
     {"datasets", "tokenizers", "teachers"},
     {"model", "alignment"},
     {"training", "generation"},
@@ -113,5 +123,10 @@ def test_a_wheel_holds_every_module_and_data_file(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     expected = {module.replace(".", "/") + ".py" for module in package_files()}
     assert expected <= names
-    data = ("arra_med/py.typed", "arra_med/cli/demo.yaml", "arra_med/eval/templates/report.html")
+    data = (
+        "arra_med/py.typed",
+        "arra_med/cli/demo.yaml",
+        "arra_med/assets/catalogue.yaml",
+        "arra_med/eval/templates/report.html",
+    )
     assert set(data) <= names

@@ -1,0 +1,71 @@
+"""Which assets a configuration needs.
+
+A plug-in may say so itself, by a classmethod ``assets(options) -> tuple[str, ...]`` that names
+catalogue entries or hub repositories. One that does not is asked through its option ``weights``:
+``hf-hub:owner/name`` is a repository, a folder (``local-dir:`` may stand before it) is the user's
+own, and nothing there means what the catalogue lists for the plug-in.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from arra_med.assets.catalogue import Asset, Kind, catalogue, local, resolve
+from arra_med.assets.folder import is_name
+from arra_med.config import PluginConfig
+from arra_med.registry import EXTRACTORS, JUDGES, TEACHERS, TOKENIZERS, Registry
+from arra_med.settings import Settings
+
+HUB, LOCAL = "hf-hub:", "local-dir:"  # as open_clip and timm write them
+
+
+def needed(settings: Settings) -> list[Asset]:
+    """Every asset that some stage of ``settings`` loads, once, and folders of the user's own.
+
+    Raises:
+        RequestError: if a plug-in names something that is no asset.
+    """
+    found: dict[str, Asset] = {}
+    for asset in _all(settings):
+        before = found.get(asset.name, asset)
+        kinds = tuple(dict.fromkeys((*before.kinds, *asset.kinds)))
+        found[asset.name] = dataclasses.replace(asset, kinds=kinds)
+    return list(found.values())
+
+
+def _all(settings: Settings) -> Iterator[Asset]:
+    if settings.tokenizer is not None:
+        yield from _of_plugin(settings.tokenizer.plugin, TOKENIZERS, "tokenizer")
+    if settings.features is not None:
+        yield from _of_plugin(settings.features.teacher, TEACHERS, "teacher")
+    if settings.backbone is not None and settings.backbone.pretrained is not None:
+        yield _of_backbone(settings.backbone.pretrained)
+    if settings.evaluation is not None:
+        yield from _of_plugin(settings.evaluation.judge, JUDGES, "judge")
+        yield from _of_plugin(settings.evaluation.extractor, EXTRACTORS, "extractor")
+
+
+def _of_plugin(config: PluginConfig, registry: Registry, kind: Kind) -> Iterator[Asset]:
+    plugin = registry.get(config.name)
+    if hasattr(plugin, "is_fitted"):
+        return  # a stage makes its weights
+    weights = getattr(config.options, "weights", None)
+    text = "" if weights is None else str(weights)
+    names: Sequence[str] = ()
+    if text and not text.startswith(HUB):
+        yield local(Path(text.removeprefix(LOCAL)), kind)
+    elif text:
+        names = (text.removeprefix(HUB),)
+    else:
+        names = catalogue().plugins.get(f"{kind}s", {}).get(config.name, ())
+    if hasattr(plugin, "assets"):
+        names = plugin.assets(config.options)
+    for name in names:
+        yield dataclasses.replace(resolve(name), kinds=(kind,))
+
+
+def _of_backbone(pretrained: Path) -> Asset:
+    """A folder if there is one, else a hub repository if it has the form of one."""
+    if not pretrained.is_dir() and is_name(str(pretrained)):
+        return dataclasses.replace(resolve(str(pretrained)), kinds=("backbone",))
+    return local(pretrained, "backbone")
