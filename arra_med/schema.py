@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -81,6 +81,9 @@ class Sample:
         labels: name → 1 present, 0 absent, -1 uncertain, ``None`` unknown.
         modality: ``cxr``, ``fundus``, …
         source: path of the image relative to the dataset's root.
+        text_source: path of its report relative to the reports' root; ``""`` if its text stands in
+            a table. Not stored.
+        edits: clean-up of the text, kind → how often it was applied. Counted, not stored.
     """
 
     key: str
@@ -93,6 +96,8 @@ class Sample:
     labels: Mapping[str, int | None]
     modality: str
     source: str
+    text_source: str = ""
+    edits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

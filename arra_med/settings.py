@@ -48,6 +48,28 @@ class Paths:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """How ``ingest`` keeps a patient's identity out of the prepared folder.
+
+    Attributes:
+        whitelist: read only harmless header tags into outputs, and replace identifiers of a
+            picture's own header by ``___`` in its text.
+        hash_ids: replace keys, patient and study ids and paths by keyed hashes.
+        key_file: file with the hash's secret key; by default the environment variable
+            ``ARRA_MED_HASH_KEY`` holds it.
+        scan: search the finished folder for identifiers seen in the headers; one found fails
+            the ingest.
+        allow: header tags whose values may stay, because they are pseudonyms already.
+    """
+
+    whitelist: bool = True
+    hash_ids: bool = False
+    key_file: Path | None = None
+    scan: bool = True
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ingest:
     """``ingest``: a source to a prepared folder.
 
@@ -56,18 +78,22 @@ class Ingest:
         size: side of the training pictures, in pixels.
         crop: how they are brought to a square.
         part_size: items a part; also the step in which an interrupted ingest resumes.
-        workers: processes that decode pictures; 0 for none beside the main one.
+        workers: processes that decode pictures, by default one a core; 0 for none beside the
+            main one.
+        privacy: see :class:`Privacy`.
     """
 
     dataset: PluginConfig = plugin_field(DATASETS)
     size: int = 512
     crop: Literal["center-crop", "pad", "squash"] = "center-crop"
     part_size: int = 1024
-    workers: int = 0
+    workers: int | None = None
+    privacy: Privacy = field(default_factory=Privacy)
 
     def __post_init__(self) -> None:
         _positive(self, "size", "part_size")
-        _not_negative(self, "workers")
+        if self.workers is not None:
+            _not_negative(self, "workers")
 
 
 @dataclass(frozen=True, kw_only=True)

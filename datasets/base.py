@@ -1,8 +1,8 @@
 """The dataset plug-in interface: everything a source holds, found item by item."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +15,33 @@ class UnreadableImage(Exception):
     """A picture that cannot be used; ``str(error)`` says why in words a person understands."""
 
 
+class Excluded(Exception):
+    """A sample that cannot become one after all.
+
+    Args:
+        reason: a short fixed code, as in :class:`arra_med.schema.Exclusion`.
+        detail: one sentence for a person; never report text.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """A header entry that identifies a person or an examination.
+
+    Attributes:
+        tag: DICOM keyword (``PatientName``), or ``EXIF Artist``, ``PNG Author`` …
+        value: as written.
+    """
+
+    tag: str
+    value: str
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded source picture.
@@ -22,37 +49,60 @@ class Picture:
     Attributes:
         pixels: ``(H, W)`` or ``(H, W, 3)`` uint8, at the source's own resolution.
         sha256: of the source file's bytes.
+        identifiers: what its header holds about the patient; never written anywhere.
     """
 
     pixels: np.ndarray
     sha256: str
+    identifiers: tuple[Identifier, ...] = ()
 
 
 class DatasetAdapter(ABC):
-    """Finds every item of one source and reads its pictures.
+    """Finds every item of one source, and reads texts and pictures item by item.
 
     A subclass names its options in a frozen keyword-only dataclass ``Options``; it is constructed
-    with an instance of it. Construction reads tables, not pictures.
+    with an instance of it. Construction and :meth:`items` read tables; :meth:`complete` and
+    :meth:`read` open the item's own files, in worker processes to which the adapter is pickled.
 
     Attributes:
         label_names: names of the labels every sample carries.
         channels: 1 if pictures are kept grey, 3 if in colour.
+        pseudonymous_tags: header tags whose values are pseudonyms by the source's own publication,
+            so that they may stand in outputs.
     """
 
     Options: ClassVar[type[Any]]
     channels: Literal[1, 3] = 1
     label_names: tuple[str, ...] = CHEXPERT_LABELS
+    pseudonymous_tags: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def __init__(self, options: Any) -> None: ...  # noqa: ANN401 - an instance of self.Options
+
+    @abstractmethod
+    def num_items(self) -> int:
+        """How many items :meth:`items` gives, counted before they are looked at."""
 
     @abstractmethod
     def items(self) -> Iterator[Sample | Exclusion]:
         """Every item found, in an order that never changes, as a sample or an exclusion.
 
         Samples have distinct keys; an item that would repeat one is an exclusion
-        (``duplicate-key``).
+        (``duplicate-key``). Their prompts are raw text until :meth:`complete`.
         """
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Make a sample's prompt.
+
+        Args:
+            sample: one that :meth:`items` gave.
+            redact: replaces identifiers of the picture's own header; to be applied to raw text
+                before anything else.
+
+        Raises:
+            Excluded: if its text is missing or says nothing.
+        """
+        return replace(sample, prompt=redact(sample.prompt))
 
     @abstractmethod
     def read(self, sample: Sample) -> Picture:

@@ -1,28 +1,32 @@
 """ARRA's own input: a JSON list of conversations whose answer is a picture.
 
 ``{"conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": "<|image|>"}],
-"image": [path]}``. The number of ``<|image|>`` marks must equal the number of pictures. One
-picture an item is a sample. An item with several pictures becomes one exclusion a picture: its
-one conversation does not say which words describe which picture. Labels are unknown throughout.
+"image": [path]}``. The number of ``<|image|>`` marks must equal the number of pictures. An item
+with several pictures is one sample a picture, all with its prompt, or excluded. Labels are unknown
+throughout. :mod:`arra_med.datasets.conversations_write` writes such files, with a few more fields
+(``patient_id``, ``study_id``, ``view``) that are read here where an item with one picture has them.
 """
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from arra_med.datasets import splits
-from arra_med.datasets.base import DatasetAdapter, Picture
+from arra_med.datasets.base import DatasetAdapter, Excluded, Picture
 from arra_med.datasets.dicom import Rendering
-from arra_med.datasets.paths import key_from_path, relative_source
+from arra_med.datasets.paths import is_file, key_from_path, relative_source
 from arra_med.datasets.pictures import read_picture
 from arra_med.datasets.reports import has_words
 from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split
 
 IMAGE_MARK = "<|image|>"
+EXTRA_FIELDS = ("patient_id", "study_id", "view")
+"""Fields that ARRA's files do not have and that our own add."""
+
 _PATIENT = re.compile(r"(?:^|/)p(\d{8})(?=/|$)")
 _STUDY = re.compile(r"(?:^|/)s(\d{8})(?=/|$)")
 
@@ -34,6 +38,7 @@ class ConversationsOptions:
     Attributes:
         files: split → JSON file.
         image_root: folder that picture paths are relative to; each file's own if not given.
+        several_images: an item with several pictures gives one sample ``each``, or none.
         split_shares: cut all items anew by patient into train, validate and test.
         split_seed: key of the hash, with ``split_shares``.
         modality: of every sample.
@@ -43,6 +48,7 @@ class ConversationsOptions:
 
     files: dict[Split, Path] = field(default_factory=dict)
     image_root: Path | None = None
+    several_images: Literal["each", "exclude"] = "each"
     split_shares: tuple[float, float, float] | None = None
     split_seed: int = 0
     modality: str = "cxr"
@@ -57,6 +63,23 @@ class ConversationsOptions:
             raise RequestError("the JSON files lie in several folders: give image_root")
         if self.split_shares is not None:
             splits.check_shares(self.split_shares)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One picture of one item, or an item without any.
+
+    Attributes:
+        source: the picture's path as the item gives it.
+        prompt: what the human says.
+        problem: reason and sentence if it can become no sample.
+        extra: our own additional fields.
+    """
+
+    source: str = ""
+    prompt: str = ""
+    problem: tuple[str, str] | None = None
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 class Conversations(DatasetAdapter):
@@ -77,26 +100,31 @@ class Conversations(DatasetAdapter):
         self.options = options
         self.channels = options.channels
         self._root = options.image_root or next(iter(options.files.values())).parent
-        self._items: list[tuple[Split, str, Any]] = [
-            (split, f"{options.files[split].name}#{index}", item)
-            for split in SPLITS
-            if split in options.files
-            for index, item in enumerate(_read_list(options.files[split]))
-        ]
+        # Parsed JSON takes several times its size: it is read again for items(), not kept.
+        self._num_items = sum(1 for _ in self._asked())
+
+    def num_items(self) -> int:
+        """Pictures of all items, and items without one."""
+        return self._num_items
 
     def items(self) -> Iterator[Sample | Exclusion]:
         """Items in the files' order (train, validate, test)."""
         keys: set[str] = set()
-        for split, name, item in self._items:
-            for found in self._convert(split, name, item):
-                if isinstance(found, Sample) and found.key in keys:
-                    yield _excluded(
-                        name, found.source, "duplicate-key", "an earlier item has this picture"
-                    )
-                    continue
-                if isinstance(found, Sample):
-                    keys.add(found.key)
-                yield found
+        for split, name, asked in self._asked():
+            found = self._sample(split, name, asked)
+            if isinstance(found, Sample) and found.key in keys:
+                detail = "an earlier item has this picture"
+                found = _excluded(name, found.source, "duplicate-key", detail)
+            if isinstance(found, Sample):
+                keys.add(found.key)
+            yield found
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Make the prompt: what the human says, on one line."""
+        prompt = " ".join(redact(sample.prompt).split())
+        if not has_words(prompt):
+            raise Excluded("no-prompt", "its question has no words once identifiers are removed")
+        return replace(sample, prompt=prompt)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a sample's picture."""
@@ -106,55 +134,37 @@ class Conversations(DatasetAdapter):
             rendering=self.options.rendering,
         )
 
-    def _convert(self, split: Split, name: str, item: Any) -> Iterator[Sample | Exclusion]:  # noqa: ANN401 - any JSON value
-        parsed = _parse(item)
-        if parsed is None:
-            yield _excluded(
-                name, "", "malformed-item", "expected conversations with from and value, and image"
-            )
-            return
-        turns, images = parsed
-        marks = sum(text.count(IMAGE_MARK) for _, text in turns)
-        asked = " ".join(text for who, text in turns if who == "human")
-        if not images and not marks:
-            yield _excluded(name, "", "text-only", "it has no picture")
-        elif marks != len(images):
-            detail = f"{marks} {IMAGE_MARK} marks and {len(images)} pictures"
-            for source in images or [""]:
-                yield _excluded(name, source, "marks-and-images-differ", detail)
-        elif len(images) > 1:
-            for source in images:
-                detail = f"it has {len(images)} pictures and one prompt"
-                yield _excluded(name, source, "several-images", detail)
-        elif IMAGE_MARK in asked:
-            yield _excluded(
-                name, images[0], "image-is-input", "its picture is in the question, not the answer"
-            )
-        elif not has_words(asked):
-            yield _excluded(name, images[0], "no-prompt", "its question has no words")
-        else:
-            yield self._sample(split, images[0], asked)
+    def _asked(self) -> Iterator[tuple[Split, str, Asked]]:
+        files = self.options.files
+        for split in SPLITS:
+            if split in files:
+                for index, item in enumerate(_read_list(files[split])):
+                    for asked in read_item(item, self.options.several_images):
+                        yield split, f"{files[split].name}#{index}", asked
 
-    def _sample(self, split: Split, path: str, asked: str) -> Sample | Exclusion:
-        source = relative_source(self._root, path)
+    def _sample(self, split: Split, name: str, asked: Asked) -> Sample | Exclusion:
+        if asked.problem is not None:
+            return _excluded(name, asked.source, *asked.problem)
+        source = relative_source(self._root, asked.source)
         if source is None:
             detail = "its path leads out of image_root"
-            return _excluded(path, "", "outside-image-root", detail)
-        if not (self._root / source).is_file():
-            return _excluded(source, source, "missing-image", "there is no such file")
+            return _excluded(name, "", "outside-image-root", detail)
+        if not is_file(self._root / source):
+            return _excluded(name, source, "missing-image", "there is no such file")
         key = key_from_path(source)
         patient, study = _PATIENT.search(source), _STUDY.search(source)
-        patient_id = patient[1] if patient else key
+        extra = dict(asked.extra)
+        patient_id = extra.get("patient_id") or (patient[1] if patient else key)
         shares = self.options.split_shares
         if shares is not None:
             split = splits.patient_split(patient_id, shares, self.options.split_seed)
         return Sample(
             key=key,
             patient_id=patient_id,
-            study_id=study[1] if study else key,
+            study_id=extra.get("study_id") or (study[1] if study else key),
             split=split,
-            view=None,
-            prompt=" ".join(asked.split()),
+            view=extra.get("view"),
+            prompt=asked.prompt,
             prompt_source="conversation",
             labels=dict.fromkeys(CHEXPERT_LABELS),
             modality=self.options.modality,
@@ -162,13 +172,45 @@ class Conversations(DatasetAdapter):
         )
 
 
+def read_item(item: Any, several_images: Literal["each", "exclude"] = "each") -> list[Asked]:  # noqa: ANN401 - any JSON value
+    """An item's pictures, each with its prompt or with what is wrong; never an empty list."""
+    parsed = _parse(item)
+    if parsed is None:
+        detail = "expected conversations with from and value, and image"
+        return [Asked(problem=("malformed-item", detail))]
+    turns, images = parsed
+    marks = sum(text.count(IMAGE_MARK) for _, text in turns)
+    asked = " ".join(text for who, text in turns if who == "human")
+    problem = None
+    if not images and not marks:
+        problem = ("text-only", "it has no picture")
+    elif marks != len(images):
+        detail = f"{marks} {IMAGE_MARK} marks and {len(images)} pictures"
+        problem = ("marks-and-images-differ", detail)
+    elif IMAGE_MARK in asked:
+        detail = "a picture is in the question, not in the answer"
+        problem = ("image-is-input", detail)
+    elif len(images) > 1 and several_images == "exclude":
+        problem = ("several-images", f"it has {len(images)} pictures and one prompt")
+    elif not has_words(asked):
+        problem = ("no-prompt", "its question has no words")
+    extra: tuple[tuple[str, str], ...] = ()
+    if len(images) == 1:
+        given = ((name, item.get(name)) for name in EXTRA_FIELDS)
+        extra = tuple((name, text) for name, text in given if isinstance(text, str) and text)
+    prompt = asked if problem is None else ""
+    return [Asked(source, prompt, problem, extra) for source in images or [""]]
+
+
 def _read_list(path: Path) -> list[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no conversations file at {path}")
     try:
         tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not JSON in UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # A decoding error's own text names the place; its document is not quoted.
+        where = error if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise RequestError(f"{path} is not JSON in UTF-8: {where}") from error
     if not isinstance(tree, list):
         raise RequestError(f"{path}: expected a list of items, found {type(tree).__name__}")
     return tree

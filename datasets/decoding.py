@@ -1,118 +1,166 @@
-"""Source pictures to PNG at the training size, in this process or in several."""
+"""Items to rows and PNGs at the training size, in this process or in several.
 
+This is also where identifiers of a picture's own header are kept out of its row; see
+``arra_med.datasets.privacy``.
+"""
+
+import functools
 import logging
-import multiprocessing
-import os
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from arra_med import images
-from arra_med.datasets.base import DatasetAdapter, UnreadableImage
-from arra_med.errors import WorkError
+from arra_med.datasets import privacy
+from arra_med.datasets.base import DatasetAdapter, Excluded, Identifier, UnreadableImage
+from arra_med.parallel import map_in_order
 from arra_med.schema import Exclusion, Sample, sample_row
-from arra_med.settings import Ingest
 
 logger = logging.getLogger(__name__)
 
 _AHEAD = 4  # pictures a worker that are decoded or wait to be written; bounds the memory
+_TEXT_COLUMNS = ("key", "patient_id", "study_id", "view", "prompt", "prompt_source", "source")
+
+Item: TypeAlias = Sample | Exclusion
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A sample whose picture was read.
+    """A sample whose picture and text were read.
 
     Attributes:
         row: its row of ``samples.parquet``.
         png: its picture at the training size.
+        edits: clean-up of its text and identifiers replaced in it, kind → count.
+        identifiers: what its header holds about the patient, for the scan of the folder.
+        leaks: identifiers of its own header that stand in the row all the same.
     """
 
     row: dict[str, Any]
     png: bytes
+    edits: dict[str, int]
+    identifiers: tuple[Identifier, ...]
+    leaks: tuple[privacy.Leak, ...]
 
 
-def decode(
-    adapter: DatasetAdapter, sample: Sample, size: int, crop: images.Crop
-) -> Decoded | Exclusion:
-    """Read one sample's picture, bring it to the training size and encode it.
+Outcome: TypeAlias = Decoded | Exclusion
 
-    Returns:
-        The result, or an exclusion ``unreadable-image`` that says why there is none.
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes single items; a worker process holds one.
+
+    Attributes:
+        adapter: reads texts and pictures.
+        size: side of the result, in pixels.
+        crop: how a picture is brought to a square.
+        whitelist: whether identifiers are replaced in texts.
+        scan: whether rows are searched for identifiers.
+        allow: header tags whose values are pseudonyms.
+        key: of the hash that replaces ids, or ``None`` to keep them.
     """
-    try:
-        picture = adapter.read(sample)
+
+    adapter: DatasetAdapter
+    size: int
+    crop: images.Crop
+    whitelist: bool = True
+    scan: bool = True
+    allow: frozenset[str] = frozenset()
+    key: bytes | None = None
+
+    def __call__(self, item: Item) -> Outcome:
+        """Read one item's picture and text, bring the picture to size and encode it.
+
+        Returns:
+            The result, or an exclusion that says why there is none.
+        """
+        if isinstance(item, Exclusion):
+            return self._pseudonymised(item)
+        try:
+            return self._decode(item)
+        except UnreadableImage as error:
+            reason, detail = "unreadable-image", str(error)
+        except Excluded as error:
+            reason, detail = error.reason, error.detail
+        except Exception as error:  # noqa: BLE001 - the boundary of one item
+            reason, detail = "unreadable-image", f"the reader failed ({type(error).__name__})"
+            logger.warning("an item's reader failed with %s", type(error).__name__)
+        return self._pseudonymised(
+            Exclusion(item=item.key, source=item.source, reason=reason, detail=detail)
+        )
+
+    def _decode(self, sample: Sample) -> Decoded:
+        picture = self.adapter.read(sample)
+        redactor = privacy.Redactor(picture.identifiers, self.allow)
+        redact: Callable[[str], str] = redactor if self.whitelist else str
+        sample = self.adapter.complete(sample, redact)
+        if self.key is not None:
+            sample = privacy.pseudonymise(sample, self.key)
         height, width = picture.pixels.shape[:2]
-        png = images.encode_png(images.fit(picture.pixels, size, crop))
         row = sample_row(sample, sha256=picture.sha256, width=width, height=height)
-        return Decoded(row, png)
-    except UnreadableImage as error:
-        detail = str(error)
-    except Exception as error:  # noqa: BLE001 - the boundary of one item
-        logger.warning("%s: the reader failed with %s", sample.key, type(error).__name__)
-        detail = f"the reader failed ({type(error).__name__})"
-    return Exclusion(
-        item=sample.key, source=sample.source, reason="unreadable-image", detail=detail
-    )
+        _refuse_broken_text(row)
+        leaks: tuple[privacy.Leak, ...] = ()
+        if self.scan:
+            texts = {name: str(row[name] or "") for name in _TEXT_COLUMNS}
+            leaks = privacy.own_leaks(picture.identifiers, texts, self.allow)
+        return Decoded(
+            row=row,
+            png=images.encode_png(images.fit(picture.pixels, self.size, self.crop)),
+            edits={
+                **{f"edits.{name}": count for name, count in sample.edits.items()},
+                **{f"redacted.{tag}": count for tag, count in redactor.counts.items()},
+            },
+            identifiers=picture.identifiers if self.scan else (),
+            leaks=leaks,
+        )
+
+    def _pseudonymised(self, exclusion: Exclusion) -> Exclusion:
+        if self.key is None:
+            return exclusion
+        return privacy.pseudonymise_exclusion(exclusion, self.key)
+
+
+def _refuse_broken_text(row: dict[str, Any]) -> None:
+    """Half of a surrogate pair cannot be stored."""
+    try:
+        "".join(str(row[name]) for name in _TEXT_COLUMNS).encode()
+    except UnicodeEncodeError as error:
+        raise Excluded("not-unicode", "its text is not valid Unicode") from error
 
 
 def decode_in_order(
-    adapter: DatasetAdapter, samples: Iterable[Sample], settings: Ingest
-) -> Iterator[Decoded | Exclusion]:
-    """:func:`decode` every sample, with ``settings.workers`` processes; results keep the order.
+    decoder: Decoder, items: Iterable[tuple[int, Item]], workers: int
+) -> Iterator[tuple[int, Outcome]]:
+    """Decode numbered items, with ``workers`` processes; results keep the order and the numbers.
+
+    No more than a few items a worker are held at once, however many there are.
 
     Raises:
         WorkError: if a worker process dies.
     """
-    if settings.workers < 1:
-        for sample in samples:
-            yield decode(adapter, sample, settings.size, settings.crop)
-        return
-    with ProcessPoolExecutor(
-        settings.workers,
-        mp_context=multiprocessing.get_context("spawn"),  # fork is unsafe beside Arrow's threads
-        initializer=_start_worker,
-        initargs=(adapter, settings.size, settings.crop),
-    ) as pool:
-        waiting: deque[tuple[str, Future[Decoded | Exclusion]]] = deque()
-        try:
-            for sample in samples:
-                waiting.append((sample.key, pool.submit(_decode_in_worker, sample)))
-                if len(waiting) >= _AHEAD * settings.workers:
-                    yield waiting.popleft()[1].result()
-            while waiting:
-                yield waiting.popleft()[1].result()
-        except BrokenProcessPool as error:
-            keys = ", ".join(key for key, _ in list(waiting)[: settings.workers])
-            raise WorkError(
-                f"a decoding process died (killed, or out of memory) near {keys}: run the command "
-                "again to resume, with fewer workers if memory was short"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return map_in_order(
+        functools.partial(_numbered, decoder),
+        items,
+        workers=workers,
+        ahead=_AHEAD,
+        start=silence_pydicom,
+    )
 
 
-_worker: tuple[DatasetAdapter, int, images.Crop] | None = None  # of a worker process
+def silence_pydicom() -> None:
+    """Its warnings may quote a patient's header."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
-def _start_worker(adapter: DatasetAdapter, size: int, crop: images.Crop) -> None:
-    global _worker
-    _worker = (adapter, size, crop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _numbered(decoder: Decoder, pair: tuple[int, Item]) -> tuple[int, Outcome]:
+    number, item = pair
+    return number, decoder(item)
 
 
-def _decode_in_worker(sample: Sample) -> Decoded | Exclusion:
-    assert _worker is not None, "the pool's initializer ran"
-    adapter, size, crop = _worker
-    return decode(adapter, sample, size, crop)
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Sums by name."""
+    sums: Counter[str] = Counter()
+    for one in counts:
+        sums.update(one)
+    return dict(sums)

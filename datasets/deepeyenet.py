@@ -1,40 +1,41 @@
 """DeepEyeNet: retinal pictures with keywords and a clinical description.
 
 Huang et al., DeepOpht, WACV 2021. ``DeepEyeNet_train.json``, ``_valid.json`` and ``_test.json``
-name pictures relative to the folder (``eyenet0420/train_set/group41-177.jpg``). The files come in
-several shapes: a list of one-entry or several-entry objects, or one plain object; keywords as text
-or list; fields spelled in several ways; trailing commas. Every picture in a JSON file or on disk
-becomes one sample or one exclusion.
+name pictures relative to the folder (``eyenet0420/train_set/group41-177.jpg``). Every picture in a
+JSON file or on disk becomes one sample or one exclusion.
 """
 
-import json
 import logging
-import os
-import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from arra_med.datasets import reports, splits
-from arra_med.datasets.base import DatasetAdapter, Picture, RootOptions
-from arra_med.datasets.paths import key_from_path, relative_source
+from arra_med.datasets.base import (
+    DatasetAdapter,
+    Excluded,
+    Picture,
+    RootOptions,
+    UnreadableImage,
+)
+from arra_med.datasets.deepeyenet_entries import Entry, json_files, patient_of, read_entries
+from arra_med.datasets.deepeyenet_modality import (
+    MODALITIES,
+    Modality,
+    modality_from_text,
+    modality_of,
+    redness,
+)
+from arra_med.datasets.paths import key_from_path, relative_source, walk_files
 from arra_med.datasets.pictures import IMAGE_SUFFIXES, read_picture
 from arra_med.errors import RequestError
-from arra_med.schema import SPLITS, Exclusion, Sample, Split
+from arra_med.schema import Exclusion, Sample, Split
 
 logger = logging.getLogger(__name__)
 
-_FIELDS = {
-    "keywords": ("keywords", "keyword", "key-words", "key-word"),
-    "description": (
-        "clinical-description", "clinical-descriptions", "clinicaldescription", "description",
-        "descriptions", "clinical-desc", "caption",
-    ),
-}  # fmt: skip
-_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[\]}])')
-_GROUP = re.compile(r"(group\d+)-\d+")
+_UNDECIDED = "unknown"  # a sample's modality until its picture was seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,11 @@ class DeepEyeNetOptions(RootOptions):
 
     Attributes:
         root: folder of the JSON files and of ``eyenet0420``.
+        modalities: colour photographs (``fundus``), ``angiography``, or both; see
+            :mod:`arra_med.datasets.deepeyenet_modality`.
         prompt: ``description``, ``keywords``, or ``both`` (whichever of the two there is).
-        prompt_template: with a place ``{text}``.
+        prompt_template: of colour photographs, with a place ``{text}``.
+        angiography_template: of angiograms.
         min_keyword_count: a keyword is a label if at least so many training items have it.
         splits: the three files as they are, or one's own by patient (siblings of one group stay
             together).
@@ -52,31 +56,23 @@ class DeepEyeNetOptions(RootOptions):
         split_seed: key of the hash, for ``by-patient``.
     """
 
+    modalities: tuple[Modality, ...] = MODALITIES
     prompt: Literal["description", "keywords", "both"] = "description"
     prompt_template: str = "fundus image, {text}"
+    angiography_template: str = "fundus angiography image, {text}"
     min_keyword_count: int = 5
     splits: Literal["official", "by-patient"] = "official"
     split_shares: tuple[float, float, float] = (0.6, 0.2, 0.2)
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        reports.check_template(self.prompt_template, fields=("text",))
+        for template in (self.prompt_template, self.angiography_template):
+            reports.check_template(template, fields=("text",))
         splits.check_shares(self.split_shares)
+        if not self.modalities:
+            raise RequestError(f"modalities must name one or both of {', '.join(MODALITIES)}")
         if self.min_keyword_count < 1:
             raise RequestError(f"min_keyword_count must be ≥ 1, got {self.min_keyword_count}")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture of a JSON file: its path, split, keywords (lower case) and description.
-
-    ``keywords`` is ``None`` if the entry is not an object, so that nothing is known of it.
-    """
-
-    path: str
-    split: Split
-    keywords: tuple[str, ...] | None
-    description: str
 
 
 class DeepEyeNet(DatasetAdapter):
@@ -95,34 +91,40 @@ class DeepEyeNet(DatasetAdapter):
 
     def __init__(self, options: DeepEyeNetOptions) -> None:
         self.options = options
-        self._entries = [
+        self._last: tuple[str, float] | None = None  # picture read last, and its redness
+        entries = [
             entry
-            for split, path in _json_files(options.root).items()
+            for split, path in json_files(options.root).items()
             for entry in read_entries(path, split)
         ]
-        counts = Counter(
-            keyword
-            for entry in self._entries
-            if self._split(entry) == "train"
-            for keyword in set(entry.keywords or ())
-        )
-        chosen = [name for name, count in counts.items() if count >= options.min_keyword_count]
-        if not chosen:
-            raise RequestError(
-                f"no keyword stands in {options.min_keyword_count} training items of "
-                f"{options.root} (the most frequent in {max(counts.values(), default=0)}): lower "
-                "min_keyword_count"
-            )
-        self.label_names = tuple(sorted(chosen))
+        self.label_names = self._vocabulary(entries)
+        on_disk = list(walk_files(options.root))
+        there = set(on_disk)
+        # With the path of its picture as it is on disk, "" if there is none.
+        self._entries = [(entry, _find(there, options.root, entry.path)) for entry in entries]
+        listed = {source for _, source in self._entries}
+        self._unlisted = [
+            name for name in on_disk if name.lower().endswith(IMAGE_SUFFIXES) and name not in listed
+        ]
+        texts = Counter(entry.text for entry in entries)
+        self._shared = {text for text, count in texts.items() if count > 1}
+        self._report_separated()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the entries, which a worker process does not need."""
+        left = ("_entries", "_unlisted", "_shared")
+        return {name: value for name, value in vars(self).items() if name not in left}
+
+    def num_items(self) -> int:
+        """Entries of the files, and pictures only on disk."""
+        return len(self._entries) + len(self._unlisted)
 
     def items(self) -> Iterator[Sample | Exclusion]:
         """Entries in the files' order (train, validate, test), then pictures only on disk."""
         keys: set[str] = set()
         used: set[str] = set()
-        listed: set[str] = set()
-        for entry in self._entries:
-            item = self._item(entry)
-            listed.add(item.source)
+        for entry, source in self._entries:
+            item = self._item(entry, source)
             if isinstance(item, Sample) and item.source in used:
                 detail = "an earlier entry lists this picture"
                 item = _excluded(entry.path, item.source, "duplicate-image", detail)
@@ -133,20 +135,46 @@ class DeepEyeNet(DatasetAdapter):
                 keys.add(item.key)
                 used.add(item.source)
             yield item
-        for source in _pictures_on_disk(self.options.root):
-            if source not in listed:
-                yield _excluded(source, source, "not-in-json", "no JSON file lists it")
+        for source in self._unlisted:
+            yield _excluded(source, source, "not-in-json", "no JSON file lists it")
+        if self._entries and not any(source for _, source in self._entries):
+            logger.warning("no picture of the JSON files lies below %s", self.options.root)
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Settle the modality, with the picture if need be, and make the prompt."""
+        named = next((one for one in MODALITIES if one == sample.modality), None)
+        modality = modality_of(named, self._redness(sample))
+        if modality not in self.options.modalities:
+            raise Excluded("modality-not-wanted", f"its modality is {modality}")
+        text = redact(sample.prompt)
+        if not reports.has_words(text):
+            raise Excluded("no-prompt", "its text has no words once identifiers are removed")
+        options = self.options
+        template = options.prompt_template if modality == "fundus" else options.angiography_template
+        prompt = template.format(text=" ".join(text.split()))
+        return replace(sample, prompt=prompt, modality=modality)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a sample's picture in colour."""
-        return read_picture(self.options.root / sample.source, channels=3)
+        picture = read_picture(self.options.root / sample.source, channels=3)
+        self._last = (sample.source, redness(picture.pixels))
+        return picture
 
-    def _item(self, entry: Entry) -> Sample | Exclusion:
-        source = _find(self.options.root, entry.path)
-        if source is None:
-            return _excluded(entry.path, "", "missing-image", "the JSON file lists no such picture")
+    def _redness(self, sample: Sample) -> float:
+        if self._last is None or self._last[0] != sample.source:
+            try:
+                self.read(sample)
+            except UnreadableImage as error:
+                raise Excluded("unreadable-image", str(error)) from error
+        assert self._last is not None, "read() remembers the picture"
+        return self._last[1]
+
+    def _item(self, entry: Entry, source: str) -> Sample | Exclusion:
+        if not source:
+            return _excluded(entry.path, "", "missing-image", "its entry names no picture on disk")
         if entry.keywords is None:
-            return _excluded(entry.path, source, "malformed-entry", "its entry is not an object")
+            detail = "its entry is not an object of texts"
+            return _excluded(entry.path, source, "malformed-entry", detail)
         text, prompt_source = self._prompt(entry)
         if not reports.has_words(text):
             wanted = {"both": "neither description nor keywords"}.get(
@@ -157,17 +185,18 @@ class DeepEyeNet(DatasetAdapter):
             name: (int(name in entry.keywords) if entry.keywords else None)
             for name in self.label_names
         }
-        patient = _patient(source)
+        named = None if entry.text in self._shared else modality_from_text(entry.text)
+        patient = key_from_path(patient_of(source))
         return Sample(
             key=key_from_path(source),
             patient_id=patient,
             study_id=patient,
             split=self._split(entry),
             view=None,
-            prompt=self.options.prompt_template.format(text=" ".join(text.split())),
+            prompt=text,
             prompt_source=prompt_source,
             labels=labels,
-            modality="fundus",
+            modality=named or _UNDECIDED,
             source=source,
         )
 
@@ -182,110 +211,48 @@ class DeepEyeNet(DatasetAdapter):
         if self.options.splits == "official":
             return entry.split
         shares, seed = self.options.split_shares, self.options.split_seed
-        return splits.patient_split(_patient(entry.path), shares, seed)
+        return splits.patient_split(patient_of(entry.path), shares, seed)
 
-
-class _Object(list[tuple[str, Any]]):
-    """A JSON object as its pairs, so that a name given twice is not lost."""
-
-
-def read_entries(path: Path, split: Split) -> list[Entry]:
-    """Every entry of one JSON file, whatever its shape.
-
-    Raises:
-        RequestError: if it is not JSON of a known shape.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-    try:
-        tree = json.loads(text, object_pairs_hook=_Object)
-    except json.JSONDecodeError:
-        cleaned = _TRAILING_COMMA.sub(lambda match: match[1] or "", text)
-        try:
-            tree = json.loads(cleaned, object_pairs_hook=_Object)
-        except json.JSONDecodeError as error:
-            raise RequestError(f"{path} is not JSON: {error}") from error
-        logger.warning("%s has trailing commas; they were ignored", path.name)
-    objects = [tree] if isinstance(tree, _Object) else tree
-    if not isinstance(objects, list) or not all(isinstance(one, _Object) for one in objects):
-        raise RequestError(
-            f"{path}: expected objects of picture path → keywords and clinical-description, or a "
-            "list of such objects"
+    def _vocabulary(self, entries: list[Entry]) -> tuple[str, ...]:
+        counts = Counter(
+            keyword
+            for entry in entries
+            if self._split(entry) == "train"
+            for keyword in set(entry.keywords or ())
         )
-    return [_entry(name, value, split) for one in objects for name, value in one]
-
-
-def split_keywords(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - text, a list or nothing
-    """Distinct keywords in lower case; commas inside brackets do not separate."""
-    if isinstance(value, list):
-        parts = [str(part) for part in value if part is not None]
-    else:
-        parts = re.split(r"[,;](?![^()]*\))", "" if value is None else str(value))
-    cleaned = (" ".join(part.split()).lower() for part in parts)
-    return tuple(dict.fromkeys(part for part in cleaned if part))
-
-
-def _entry(name: str, value: Any, split: Split) -> Entry:  # noqa: ANN401 - any JSON value
-    path = name.replace("\\", "/")
-    if not isinstance(value, _Object):
-        return Entry(path, split, None, "")
-    fields = {re.sub(r"[\s_-]+", "-", key.strip().lower()): item for key, item in value}
-    given: dict[str, Any] = {
-        field: next((fields[one] for one in spellings if one in fields), None)
-        for field, spellings in _FIELDS.items()
-    }
-    description = "" if given["description"] is None else str(given["description"])
-    return Entry(path, split, split_keywords(given["keywords"]), description)
-
-
-def _json_files(root: Path) -> dict[Split, Path]:
-    if not root.is_dir():
-        raise FileNotFoundError(f"no DeepEyeNet folder at {root}")
-    found: dict[Split, Path] = {}
-    for path in sorted(root.glob("*.json")):
-        split = splits.normalise_split(path.stem.rpartition("_")[2])
-        if split is None:
-            continue
-        if split in found:
+        least = self.options.min_keyword_count
+        chosen = [name for name, count in counts.items() if count >= least]
+        if not chosen:
             raise RequestError(
-                f"{root} holds two files for {split}: {found[split].name} and {path.name}"
+                f"no keyword stands in {least} training items of {self.options.root} (the most "
+                f"frequent in {max(counts.values(), default=0)}): lower min_keyword_count"
             )
-        found[split] = path
-    if not found:
-        raise FileNotFoundError(
-            f"no DeepEyeNet_train.json, DeepEyeNet_valid.json or DeepEyeNet_test.json in {root}"
-        )
-    for split in SPLITS:
-        if split not in found:
-            logger.warning("no JSON file for split %s", split)
-    return {split: found[split] for split in SPLITS if split in found}
+        return tuple(sorted(chosen))
+
+    def _report_separated(self) -> None:
+        """Say how many patients the official split tears apart."""
+        splits_of: defaultdict[str, set[Split]] = defaultdict(set)
+        for entry, source in self._entries:
+            if source:
+                splits_of[patient_of(source)].add(self._split(entry))
+        torn = sum(len(found) > 1 for found in splits_of.values())
+        if torn:
+            logger.warning(
+                "the official split separates pictures of %d patients (of %d): what is learnt "
+                "from some is tested on others. Set splits: by-patient to keep them together",
+                torn,
+                len(splits_of),
+            )
 
 
-def _find(root: Path, path: str) -> str | None:
-    """The picture's path relative to ``root`` as it is on disk, or ``None``."""
+def _find(there: set[str], root: Path, path: str) -> str:
+    """The picture's path relative to ``root`` as it is on disk, or ``""``."""
     swapped = path.replace("/valid_set/", "/val_set/")
     for candidate in (path, swapped, swapped.partition("/")[2], f"eyenet0420/{swapped}"):
         source = relative_source(root, candidate)
-        if source is not None and (root / source).is_file():
+        if source is not None and source in there:
             return source
-    return None
-
-
-def _pictures_on_disk(root: Path) -> Iterator[str]:
-    for folder, below, names in os.walk(root):
-        below.sort()
-        for name in sorted(names):
-            if name.lower().endswith(IMAGE_SUFFIXES):
-                yield (Path(folder) / name).relative_to(root).as_posix()
-
-
-def _patient(source: str) -> str:
-    """Pictures ``group41-*`` are taken for one patient's; others stand for themselves."""
-    stem = PurePosixPath(source).stem
-    group = _GROUP.fullmatch(stem)
-    return group[1] if group else stem
+    return ""
 
 
 def _excluded(item: str, source: str, reason: str, detail: str) -> Exclusion:

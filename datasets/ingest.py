@@ -1,32 +1,49 @@
 """The ingest stage: a dataset adapter's items to a prepared folder.
 
 Every item the adapter finds ends as one row of ``samples.parquet`` (with its picture in
-``images/``) or one line of ``excluded.jsonl``.
+``images/``) or one line of ``excluded.jsonl``. Items stream through in parts; neither they nor
+their pictures are ever all in memory. A dataset card describes the finished folder.
 """
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from arra_med.config import to_tree
+from arra_med.datasets import card, privacy
 from arra_med.datasets.base import DatasetAdapter
-from arra_med.datasets.decoding import Decoded, decode_in_order
+from arra_med.datasets.decoding import (
+    Decoded,
+    Decoder,
+    Item,
+    Outcome,
+    decode_in_order,
+    total,
+)
 from arra_med.errors import RequestError, WorkError
+from arra_med.parallel import available_cores
+from arra_med.progress import Progress
 from arra_med.registry import DATASETS
-from arra_med.schema import SPLITS, Exclusion, Sample, images_schema, samples_schema
+from arra_med.schema import SPLITS, Exclusion, images_schema, samples_schema
 from arra_med.settings import Ingest
 from arra_med.store import (
     MANIFEST,
     PARTIAL,
+    ByteStream,
     PartWriter,
+    Shard,
+    TableStream,
+    canonical_json,
     read_manifest,
     sha256_bytes,
     write_atomic,
@@ -35,192 +52,273 @@ from arra_med.store import (
 logger = logging.getLogger(__name__)
 
 KIND = "prepared"
-_ITEMS = "items.sha256"
-
-Item = Sample | Exclusion
 
 
-def ingest(settings: Ingest, folder: Path) -> dict[str, Any]:
-    """Write the prepared folder of a dataset, or finish one that was interrupted.
+def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dict[str, Any]:
+    """Write the prepared folder of a dataset, or finish one that was interrupted or sharded.
 
     Args:
-        settings: dataset, size, crop, part size and number of worker processes; the content does
-            not depend on the last.
+        settings: dataset, size, crop, part size, privacy and number of worker processes; the
+            content does not depend on the last.
         folder: the prepared folder.
+        shard: write only this shard's parts and do not finish; a run without a shard joins them.
 
     Returns:
-        The manifest: ``counts`` of ``found``, ``samples`` and ``excluded``; ``channels``,
-        ``label_names``, ``samples_by_split``, ``excluded_by_reason``,
-        ``patients_in_several_splits``.
+        The manifest: ``counts`` of ``found``, ``samples``, ``excluded`` and of clean-up;
+        ``channels``, ``label_names``, ``samples_by_split``, ``excluded_by_reason``,
+        ``patients_in_several_splits``. Of a shard, ``{}``.
 
     Raises:
         FileNotFoundError: if the source is not there.
         RequestError: if the folder holds other work, another process is writing it, or the source
             changed since the interrupted run.
-        WorkError: if no item became a sample, or a worker process died.
+        WorkError: if no item became a sample, an identifier would leak, or a worker process died.
     """
+    key = privacy.load_key(settings.privacy)
     writer = PartWriter(
         folder,
         kind=KIND,
         config={
-            "dataset": to_tree(settings.dataset),
+            "dataset": to_tree(settings.dataset, compared=True),
             "size": settings.size,
             "crop": settings.crop,
             "part_size": settings.part_size,
+            "whitelist": settings.privacy.whitelist,
+            "hashed_with": None if key is None else privacy.key_fingerprint(key),
         },
+        shard=shard,
     )
     if (folder / MANIFEST).is_file():
         with writer:
             logger.info("already done: %s", folder)
             return read_manifest(folder, KIND)
     adapter: DatasetAdapter = DATASETS.get(settings.dataset.name)(settings.dataset.options)
-    items = [_storable(item) for item in adapter.items()]
-    _check_items(items)
-    parts = [
-        items[start : start + settings.part_size]
-        for start in range(0, len(items), settings.part_size)
-    ]
+    decoder = Decoder(
+        adapter,
+        size=settings.size,
+        crop=settings.crop,
+        whitelist=settings.privacy.whitelist,
+        scan=settings.privacy.scan,
+        allow=frozenset(settings.privacy.allow) | adapter.pseudonymous_tags,
+        key=key,
+    )
     with writer:
-        if (folder / MANIFEST).is_file():  # another process finished it in the meantime
+        if writer.finished:  # another process finished it in the meantime
             return read_manifest(folder, KIND)
-        _refuse_changed_source(writer, items)
-        _write_parts(writer, parts, adapter, settings)
-        return _finish(writer, len(parts), len(items), adapter)
+        job = _Job(writer, adapter, decoder, settings)
+        job.write_parts()
+        if shard is not None:
+            logger.info("shard %s is done; run without --shard to join all shards", shard)
+            return {}
+        return job.finish()
 
 
-def _storable(item: Item) -> Item:
-    """The item, or an exclusion if half of a surrogate pair keeps its text from being stored."""
-    if isinstance(item, Exclusion):
-        return item
-    try:
-        "".join((item.prompt, item.source, item.patient_id, item.study_id)).encode()
-    except UnicodeEncodeError:
-        return Exclusion(
-            item=item.key, source="", reason="not-unicode", detail="its text is not valid Unicode"
+class _Job:
+    """One run of :func:`ingest`, once the folder is held."""
+
+    def __init__(
+        self, writer: PartWriter, adapter: DatasetAdapter, decoder: Decoder, settings: Ingest
+    ) -> None:
+        self.writer = writer
+        self.adapter = adapter
+        self.decoder = decoder
+        self.settings = settings
+        self.num_items = adapter.num_items()
+        self.num_parts = -(-self.num_items // settings.part_size)
+        self._digests: dict[int, str] = {}  # of parts that are being decoded
+
+    def write_parts(self) -> None:
+        """Write the parts that are this run's and not done yet."""
+        missing = self.writer.missing(self.num_parts)
+        if self.num_parts > len(missing) and self.writer.shard is None:
+            done = self.num_parts - len(missing)
+            logger.info("resuming: %d of %d parts are done", done, self.num_parts)
+        size = self.settings.part_size
+        todo = sum(min(size, self.num_items - index * size) for index in missing)
+        workers = self.settings.workers
+        workers = available_cores() if workers is None else workers
+        outcomes = decode_in_order(self.decoder, self._wanted(), workers)
+        with Progress(todo, unit="item") as progress:
+            for index, part in itertools.groupby(outcomes, key=lambda pair: pair[0]):
+                self._write_part(index, [outcome for _, outcome in progress.over(part)])
+
+    def _wanted(self) -> Iterator[tuple[int, Item]]:
+        """Every item of the parts that are wanted, with its part's number.
+
+        Raises:
+            RequestError: if a part that is done was made from other items.
+        """
+        found = 0
+        for index, part in enumerate(_batched(self.adapter.items(), self.settings.part_size)):
+            found += len(part)
+            digest = sha256_bytes("\n".join(map(repr, part)).encode("utf-8", "replace"))
+            done = self.writer.done(index)
+            if done is not None and done["note"] != digest:
+                raise RequestError(
+                    f"the source changed since {self.writer.folder} was begun: delete the folder "
+                    "and start again"
+                )
+            if self.writer.wants(index):
+                self._digests[index] = digest
+                yield from ((index, item) for item in part)
+        if found != self.num_items:
+            raise WorkError(f"the dataset adapter counted {self.num_items} items and gave {found}")
+
+    def _write_part(self, index: int, outcomes: Sequence[Outcome]) -> None:
+        samples = [outcome for outcome in outcomes if isinstance(outcome, Decoded)]
+        excluded = [outcome for outcome in outcomes if isinstance(outcome, Exclusion)]
+        leaks = [leak for sample in samples for leak in sample.leaks]
+        if leaks:
+            raise WorkError(privacy.leak_message(leaks))
+        watch = self._watch()
+        for sample in samples:
+            watch.add(sample.identifiers, self.decoder.allow)
+        pictures = [
+            {"key": sample.row["key"], "image": {"bytes": sample.png, "path": None}}
+            for sample in samples
+        ]
+        rows = [sample.row for sample in samples]
+        schema = samples_schema(self.adapter.label_names)
+        self.writer.write_part(
+            index,
+            {
+                f"images/part-{index:05d}.parquet": pa.Table.from_pylist(
+                    pictures, schema=images_schema()
+                ),
+                _scratch("samples", index, "parquet"): pa.Table.from_pylist(rows, schema=schema),
+                _scratch("excluded", index, "jsonl"): "".join(map(_json_line, excluded)).encode(
+                    "utf-8",
+                    "backslashreplace",  # file names may hold bytes that are not Unicode
+                ),
+                _scratch("watch", index, "json"): canonical_json(watch.to_json()).encode(),
+            },
+            {
+                "found": len(outcomes),
+                "samples": len(samples),
+                "excluded": len(excluded),
+                **total(sample.edits for sample in samples),
+            },
+            note=self._digests.pop(index),
         )
-    return item
 
+    def finish(self) -> dict[str, Any]:
+        """Join the parts, describe them, search them for identifiers, write the manifest."""
+        marks = [self.writer.done(index) for index in range(self.num_parts)]
+        counts = total(mark["counts"] for mark in marks if mark is not None)
+        reasons = Counter(exclusion["reason"] for exclusion in self._exclusions())
+        found, samples, excluded = (counts.get(n, 0) for n in ("found", "samples", "excluded"))
+        assert samples + excluded == found == self.num_items, "samples + excluded = found"
+        for reason, number in reasons.most_common():
+            logger.info("excluded: %d %s", number, reason)
+        if samples == 0:
+            write_atomic(self.writer.partial / "excluded.jsonl", self._excluded_lines())
+            self.writer.forget()
+            raise WorkError(self._nothing_message(reasons))
+        self._refuse_duplicates()
+        summary = card.summarise(
+            self._tables(),
+            self._exclusions(),
+            counts=counts,
+            edits={name: counts[name] for name in counts if "." in name},
+            config=self.writer.config,
+            label_names=self.adapter.label_names,
+        )
+        shared = summary["patients"]["in_several_splits"]
+        if shared:
+            logger.warning("%d patients have pictures in more than one split", shared)
+        manifest = self.writer.finish(
+            self.num_parts,
+            {
+                "samples.parquet": TableStream(
+                    samples_schema(self.adapter.label_names), self._tables()
+                ),
+                "excluded.jsonl": self._excluded_lines(),
+                "card.json": card.card_json(summary),
+                "README.md": card.card_markdown(summary),
+                "contact-sheet.png": self._contact_sheet(),
+            },
+            summary={
+                "channels": self.adapter.channels,
+                "label_names": list(self.adapter.label_names),
+                "samples_by_split": {s: summary["by_split"].get(s, 0) for s in SPLITS},
+                "excluded_by_reason": dict(reasons),
+                "patients_in_several_splits": shared,
+            },
+            check=self._scan if self.settings.privacy.scan else None,
+        )
+        logger.info("%d samples, %d excluded of %d", samples, excluded, found)
+        return manifest
 
-def _check_items(items: Sequence[Item]) -> None:
-    keys = Counter(item.key for item in items if isinstance(item, Sample))
-    twice = [key for key, count in keys.items() if count > 1]
-    if twice:
-        raise WorkError(f"the dataset adapter gave {len(twice)} keys twice, first {twice[0]!r}")
-    if not keys:
-        reasons = Counter(item.reason for item in items if isinstance(item, Exclusion))
-        raise WorkError(
-            f"none of {len(items)} items can become a sample "
-            f"({', '.join(f'{reason}: {n}' for reason, n in reasons.most_common()) or 'no items'})"
+    def _tables(self) -> Iterator[pa.Table]:
+        for index in range(self.num_parts):
+            yield pq.read_table(self._part("samples", index, "parquet"))
+
+    def _exclusions(self) -> Iterator[dict[str, str]]:
+        for index in range(self.num_parts):
+            for line in self._part("excluded", index, "jsonl").read_bytes().splitlines():
+                yield json.loads(line)
+
+    def _excluded_lines(self) -> ByteStream:
+        return ByteStream(
+            self._part("excluded", index, "jsonl").read_bytes() for index in range(self.num_parts)
+        )
+
+    def _contact_sheet(self) -> bytes:
+        keys = card.contact_sheet_keys(self._tables())
+        wanted = [key for row in keys.values() for key in row]
+        parts = [
+            self.writer.folder / f"images/part-{index:05d}.parquet"
+            for index in range(self.num_parts)
+        ]
+        pngs = card.find_pictures(parts, wanted)
+        return card.contact_sheet({name: [pngs[key] for key in row] for name, row in keys.items()})
+
+    def _refuse_duplicates(self) -> None:
+        digests = np.concatenate(
+            [
+                np.array([_digest(key) for key in table["key"].to_pylist()], np.uint64)
+                for table in self._tables()
+            ]
+        )
+        repeated = len(digests) - len(np.unique(digests))
+        if repeated:
+            raise WorkError(f"the dataset adapter gave {repeated} keys twice")
+
+    def _watch(self) -> privacy.Watch:
+        # The salt only keeps the scratch files from holding hashes that others could look up.
+        return privacy.Watch(canonical_json(self.writer.config).encode())
+
+    def _scan(self) -> None:
+        watch = self._watch()
+        for index in range(self.num_parts):
+            path = self._part("watch", index, "json")
+            watch.merge(privacy.Watch.from_json(json.loads(path.read_text(encoding="utf-8"))))
+        leaks = privacy.scan_folder(self.writer.folder, watch)
+        if leaks:
+            raise WorkError(privacy.leak_message(leaks))
+
+    def _part(self, name: str, index: int, suffix: str) -> Path:
+        return self.writer.folder / _scratch(name, index, suffix)
+
+    def _nothing_message(self, reasons: Counter[str]) -> str:
+        listed = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common())
+        first = next(self._exclusions(), None)
+        example = "" if first is None else f" The first: {first['item']}: {first['detail']}."
+        return (
+            f"none of {self.num_items} items became a sample ({listed or 'no items'}).{example} "
+            f"All are listed in {self.writer.partial / 'excluded.jsonl'}"
         )
 
 
-def _refuse_changed_source(writer: PartWriter, items: Sequence[Item]) -> None:
-    """Parts of an interrupted run fit only if the source still holds the same items."""
-    digest = sha256_bytes("\n".join(repr(item) for item in items).encode("utf-8", "replace"))
-    path = writer.partial / _ITEMS
-    if not path.is_file():
-        write_atomic(path, digest.encode())
-    elif path.read_text() != digest:
-        raise RequestError(
-            f"the source changed since {writer.folder} was begun: delete the folder and start again"
-        )
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items; Python 3.12 has it as ``itertools.batched``."""
+    rest = iter(items)
+    while part := list(itertools.islice(rest, size)):
+        yield part
 
 
-def _write_parts(
-    writer: PartWriter,
-    parts: Sequence[Sequence[Item]],
-    adapter: DatasetAdapter,
-    settings: Ingest,
-) -> None:
-    missing = writer.missing(len(parts))
-    waiting = [item for index in missing for item in parts[index] if isinstance(item, Sample)]
-    done = sum(map(len, parts)) - sum(len(parts[index]) for index in missing)
-    if done:
-        logger.info("resuming: %d of %d parts are done", len(parts) - len(missing), len(parts))
-    decoded = decode_in_order(adapter, waiting, settings)
-    with tqdm(total=sum(map(len, parts)), initial=done, unit="item", disable=None) as progress:
-        for index in missing:
-            outcomes: list[Decoded | Exclusion] = []
-            for item in parts[index]:
-                outcomes.append(item if isinstance(item, Exclusion) else next(decoded))
-                progress.update()
-            _write_part(writer, index, outcomes, adapter.label_names)
-
-
-def _write_part(
-    writer: PartWriter,
-    index: int,
-    outcomes: Sequence[Decoded | Exclusion],
-    label_names: Sequence[str],
-) -> None:
-    samples = [outcome for outcome in outcomes if isinstance(outcome, Decoded)]
-    excluded = [outcome for outcome in outcomes if isinstance(outcome, Exclusion)]
-    pictures = [
-        {"key": sample.row["key"], "image": {"bytes": sample.png, "path": None}}
-        for sample in samples
-    ]
-    writer.write_part(
-        index,
-        {
-            f"images/part-{index:05d}.parquet": pa.Table.from_pylist(
-                pictures, schema=images_schema()
-            ),
-            _scratch("samples", index, "parquet"): pa.Table.from_pylist(
-                [sample.row for sample in samples], schema=samples_schema(label_names)
-            ),
-            _scratch("excluded", index, "jsonl"): "".join(map(_json_line, excluded)).encode(
-                "utf-8",
-                "backslashreplace",  # file names may hold bytes that are not Unicode
-            ),
-        },
-        {"found": len(outcomes), "samples": len(samples), "excluded": len(excluded)},
-    )
-
-
-def _finish(
-    writer: PartWriter, num_parts: int, num_items: int, adapter: DatasetAdapter
-) -> dict[str, Any]:
-    table = pa.concat_tables(
-        pq.read_table(writer.folder / _scratch("samples", index, "parquet"))
-        for index in range(num_parts)
-    )
-    lines = b"".join(
-        (writer.folder / _scratch("excluded", index, "jsonl")).read_bytes()
-        for index in range(num_parts)
-    )
-    reasons = Counter(json.loads(line)["reason"] for line in lines.splitlines())
-    assert table.num_rows + reasons.total() == num_items, "samples + excluded = found"
-    if table.num_rows == 0:
-        raise WorkError(
-            f"no picture of {num_items} items could be read "
-            f"({', '.join(f'{reason}: {n}' for reason, n in reasons.most_common())})"
-        )
-    splits = Counter(table["split"].to_pylist())
-    shared = _patients_in_several_splits(table)
-    if shared:
-        logger.warning("%d patients have pictures in more than one split", shared)
-    manifest = writer.finish(
-        num_parts,
-        {"samples.parquet": table, "excluded.jsonl": lines},
-        summary={
-            "channels": adapter.channels,
-            "label_names": list(adapter.label_names),
-            "samples_by_split": {split: splits[split] for split in SPLITS},
-            "excluded_by_reason": dict(reasons),
-            "patients_in_several_splits": shared,
-        },
-    )
-    logger.info("%d samples, %d excluded of %d", table.num_rows, reasons.total(), num_items)
-    return manifest
-
-
-def _patients_in_several_splits(table: pa.Table) -> int:
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    for patient, split in zip(
-        table["patient_id"].to_pylist(), table["split"].to_pylist(), strict=True
-    ):
-        splits_of[patient].add(split)
-    return sum(len(splits) > 1 for splits in splits_of.values())
+def _digest(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def _scratch(name: str, index: int, suffix: str) -> str:

@@ -8,16 +8,17 @@ Every picture in the metadata table or on disk becomes one sample or one exclusi
 """
 
 import logging
-import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
-from arra_med.datasets import splits, tables, views
-from arra_med.datasets.base import DatasetAdapter, Picture, RootOptions
+from arra_med.datasets import splits, views
+from arra_med.datasets.base import DatasetAdapter, Excluded, Picture, RootOptions
+from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
+from arra_med.datasets.mimic_index import MimicIndex, Row, Sources
 from arra_med.datasets.pictures import read_picture
 from arra_med.datasets.reports import (
     SOURCES,
@@ -27,19 +28,18 @@ from arra_med.datasets.reports import (
     to_prompt,
 )
 from arra_med.errors import RequestError
-from arra_med.schema import CHEXPERT_LABELS, Exclusion, Sample, Split
+from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split, check_key
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".dcm", ".dcm.gz", ".jpg", ".jpeg", ".png")  # of one picture, the first is taken
-_DEEPEST = 7  # folder levels below the root that are searched; ends loops of links
-_STUDY = re.compile(r"(?:^|/)p(\d+)/s(\d+)/([^/]+)$")
-_REPORT = re.compile(r"(?:^|/)p(\d+)/s(\d+)\.txt$")
-_METADATA = (
-    "dicom_id", "subject_id", "study_id", "ViewPosition", "PerformedProcedureStepDescription",
+SECTIONS = (
+    *SOURCES, "indication", "history", "comparison", "examination", "technique", "wet read",
+    "recommendations", "notification", "addendum", "comment", "date", "preamble", "full report",
 )  # fmt: skip
+"""Names that the official rules give to a report's sections."""
 
-Ids = tuple[str, str, str]  # subject, study, dicom
+_LARGEST_REPORT = 1_000_000  # bytes; the longest report of MIMIC-CXR has a few thousand
+_LABEL_VALUES = {"": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class MimicCxrOptions(RootOptions):
         views: which views become samples.
         missing_view: pictures whose view is in no table: excluded, or prompted without a view.
         splits: the official split table, or one's own by patient.
+        take_splits: which splits become samples.
         split_shares: of train, validate and test, for ``by-patient``.
         split_seed: key of the hash, for ``by-patient``.
         labels: which label table; one row a study, a blank is unknown.
@@ -59,12 +60,14 @@ class MimicCxrOptions(RootOptions):
         prompt_template: with places ``{view}`` and ``{text}``.
         prompt_template_without_view: for pictures without a view.
         prompt_sources: report sections in order of preference.
+        clean_up: what is removed from the report's text.
     """
 
     reports: Path | None = None
     views: tuple[str, ...] = ("PA", "AP", "lateral")
     missing_view: Literal["exclude", "prompt-without-view"] = "exclude"
     splits: Literal["official", "by-patient"] = "official"
+    take_splits: tuple[Split, ...] = SPLITS
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
     labels: Literal["chexpert", "negbio", "none"] = "chexpert"
@@ -72,12 +75,18 @@ class MimicCxrOptions(RootOptions):
     prompt_template: str = TEMPLATE
     prompt_template_without_view: str = TEMPLATE_WITHOUT_VIEW
     prompt_sources: tuple[str, ...] = SOURCES
+    clean_up: CleanUp = field(default_factory=CleanUp)
 
     def __post_init__(self) -> None:
         check_template(self.prompt_template)
         check_template(self.prompt_template_without_view, fields=("text",))
+        check_sources(self.prompt_sources)
         views.wanted_views(self.views)
         splits.check_shares(self.split_shares)
+        if not self.take_splits or set(self.take_splits) - set(SPLITS):
+            raise RequestError(
+                f"take_splits {list(self.take_splits)} must name one or more of {', '.join(SPLITS)}"
+            )
 
 
 class MimicCxr(DatasetAdapter):
@@ -93,53 +102,71 @@ class MimicCxr(DatasetAdapter):
 
     Options = MimicCxrOptions
     label_names = CHEXPERT_LABELS
+    # the release's own pseudonyms: subject_id, study_id, and UIDs that were replaced by hashes
+    pseudonymous_tags = frozenset(
+        {
+            "PatientID", "StudyID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID",
+            "MediaStorageSOPInstanceUID",
+        }
+    )  # fmt: skip
 
     def __init__(self, options: MimicCxrOptions) -> None:
         self.options = options
         self._views = views.wanted_views(options.views)
+        self._index: MimicIndex | None = None
         for folder in (options.root, options.reports or options.root):
             if not folder.is_dir():
                 raise FileNotFoundError(f"no MIMIC-CXR folder at {folder}")
-        self._metadata = find_table(options.root, "metadata", "every picture's view")
-        self._split = (
-            find_table(options.root, "split", "the official split (or set splits: by-patient)")
+        self._sources = Sources(
+            root=options.root,
+            reports=options.reports or options.root,
+            metadata=find_table(options.root, "metadata", "every picture's view"),
+            split=find_table(
+                options.root, "split", "the official split (or set splits: by-patient)"
+            )
             if options.splits == "official"
-            else None
-        )
-        self._labels = (
-            find_table(options.root, options.labels, "the labels (or set labels: none)")
+            else None,
+            labels=find_table(options.root, options.labels, "the labels (or set labels: none)")
             if options.labels != "none"
-            else None
+            else None,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_index": None}  # a worker needs the options only
+
+    def num_items(self) -> int:
+        """Rows of the metadata table and pictures only on disk.
+
+        Raises:
+            FileNotFoundError: if no picture, or no report, is where it should be.
+            RequestError: if a table has a broken row.
+        """
+        return self._indexed().num_items
 
     def items(self) -> Iterator[Sample | Exclusion]:
         """Pictures in the metadata table's order, then those only on disk, by path."""
-        pictures, texts = _scan(self.options.root)
-        if self.options.reports is not None:
-            texts = _scan(self.options.reports)[1]
-        released = sum(path.endswith((".jpg", ".jpeg")) for path in pictures.values())
-        if released and self.options.rendering == "clinical":
-            logger.warning("%d pictures are JPEG files: their rendering is as released", released)
-        split_of, labels_of = self._read_splits(), self._read_labels()
-        report = _ReportReader(self.options.reports or self.options.root, texts)
-        seen: set[Ids] = set()
-        for line, row in tables.read_table(self._metadata, columns=_METADATA)[1]:
-            if row is None:
-                raise RequestError(f"{self._metadata}, line {line}: wrong number of fields")
-            ids = (row["subject_id"], row["study_id"], row["dicom_id"])
-            source = pictures.get(ids, "")
-            outcome = (
-                _excluded(ids, source, "duplicate-key", "the metadata table lists it twice")
-                if ids in seen
-                else self._item(ids, source, row, split_of, labels_of, report)
-            )
-            seen.add(ids)
-            yield outcome
-        for ids, source in sorted(pictures.items(), key=lambda pair: pair[1]):
-            if ids not in seen:
-                yield _excluded(
-                    ids, source, "not-in-metadata", "the metadata table does not list it"
-                )
+        return map(self._item, self._indexed().rows())
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Read the study's report and make the prompt."""
+        text, edits = read_report(self._sources.reports / sample.text_source)
+        prompt = to_prompt(
+            redact(text),
+            sample.view,
+            template=self.options.prompt_template,
+            template_without_view=self.options.prompt_template_without_view,
+            sources=self.options.prompt_sources,
+            clean_up=self.options.clean_up,
+        )
+        if prompt is None:
+            wanted = ", ".join(self.options.prompt_sources)
+            raise Excluded("no-prompt", f"its report has no words in {wanted}")
+        return replace(
+            sample,
+            prompt=prompt.text,
+            prompt_source=prompt.source,
+            edits={**prompt.edits, **edits},
+        )
 
     def read(self, sample: Sample) -> Picture:
         """Decode a sample's picture; see :func:`arra_med.datasets.pictures.read_picture`."""
@@ -147,84 +174,74 @@ class MimicCxr(DatasetAdapter):
             self.options.root / sample.source, channels=1, rendering=self.options.rendering
         )
 
-    def _item(
-        self,
-        ids: Ids,
-        source: str,
-        row: tables.Row,
-        split_of: Mapping[Ids, Split] | None,
-        labels_of: Mapping[tuple[str, str], dict[str, int | None]],
-        report: "_ReportReader",
-    ) -> Sample | Exclusion:
+    def _indexed(self) -> MimicIndex:
+        if self._index is None:
+            logger.info("listing the archive")
+            index = MimicIndex(
+                self._sources, check_split=parse_split, check_label=lambda text, where: str(
+                    "" if (value := parse_label(text, where)) is None else value
+                ),
+            )  # fmt: skip
+            _refuse_empty(index, self._sources)
+            if index.num_released and self.options.rendering == "clinical":
+                logger.warning(
+                    "%d pictures are JPEG files: their rendering is as released", index.num_released
+                )
+            self._index = index
+        return self._index
+
+    def _item(self, row: Row) -> Sample | Exclusion:
         options = self.options
-        view = views.normalise_view(row["ViewPosition"]) or views.view_from_description(
-            row["PerformedProcedureStepDescription"]
+        view = views.normalise_view(row.view) or views.repair_view(
+            row.view_code, row.procedure, row.procedure_code
         )
-        if view is None and options.missing_view == "exclude":
-            return _excluded(ids, source, "no-view", "no table says which view it is")
-        if view is not None and view not in self._views:
-            return _excluded(ids, source, "view-not-wanted", f"its view is {view}")
-        if not source:
-            return _excluded(ids, source, "missing-image", "the metadata table lists no such file")
-        subject, study, _ = ids
-        if split_of is None:
-            split = splits.patient_split(subject, options.split_shares, options.split_seed)
-        elif ids in split_of:
-            split = split_of[ids]
-        else:
-            return _excluded(ids, source, "not-in-split-table", "the split table does not list it")
-        text = report.read(subject, study)
-        if text is None:
-            return _excluded(ids, source, *report.failure)
-        prompt = to_prompt(
-            text,
-            view,
-            template=options.prompt_template,
-            template_without_view=options.prompt_template_without_view,
-            sources=options.prompt_sources,
-        )
-        if prompt is None:
-            wanted = ", ".join(options.prompt_sources)
-            return _excluded(ids, source, "no-prompt", f"its report has no words in {wanted}")
+        split: str | None = row.split
+        if options.splits == "by-patient":
+            split = splits.patient_split(row.subject, options.split_shares, options.split_seed)
+        problem = _integrity(row) or self._unwanted(view, split)
+        if problem is None and not row.source:
+            problem = ("missing-image", "the metadata table lists it, and there is no such file")
+        if problem is None and not row.report:
+            problem = ("no-report", "its study has no report file")
+        if problem is not None:
+            return Exclusion(
+                item=_key(row) if row.subject else row.source or row.dicom,
+                source=row.source or row.astray,
+                reason=problem[0],
+                detail=problem[1],
+            )
+        assert split is not None, "otherwise it is excluded"
+        values = (row.labels or "," * (len(CHEXPERT_LABELS) - 1)).split(",")
         return Sample(
-            key=_key(ids),
-            patient_id=subject,
-            study_id=study,
-            split=split,
+            key=_key(row),
+            patient_id=row.subject,
+            study_id=row.study,
+            split=cast("Split", split),
             view=view,
-            prompt=prompt[0],
-            prompt_source=prompt[1],
-            labels=labels_of.get((subject, study), dict.fromkeys(CHEXPERT_LABELS)),
+            prompt="",
+            prompt_source="",
+            labels={
+                name: int(value) if value else None
+                for name, value in zip(CHEXPERT_LABELS, values, strict=True)
+            },
             modality="cxr",
-            source=source,
+            source=row.source,
+            text_source=row.report,
         )
 
-    def _read_splits(self) -> dict[Ids, Split] | None:
-        if self._split is None:
-            return None
-        found: dict[Ids, Split] = {}
-        columns = ("dicom_id", "study_id", "subject_id", "split")
-        for line, row in tables.read_table(self._split, columns=columns)[1]:
-            split = splits.normalise_split(row["split"]) if row else None
-            if row is None or split is None:
-                raise RequestError(f"{self._split}, line {line}: expected train, validate or test")
-            found[row["subject_id"], row["study_id"], row["dicom_id"]] = split
-        return found
-
-    def _read_labels(self) -> dict[tuple[str, str], dict[str, int | None]]:
-        if self._labels is None:
-            return {}
-        columns = ("subject_id", "study_id", *CHEXPERT_LABELS)
-        found: dict[tuple[str, str], dict[str, int | None]] = {}
-        for line, row in tables.read_table(self._labels, columns=columns)[1]:
-            if row is None:
-                raise RequestError(f"{self._labels}, line {line}: wrong number of fields")
-            where = f"{self._labels}, line {line}"
-            found[row["subject_id"], row["study_id"]] = {
-                name: parse_label(row[name], f"{where}, column {name!r}")
-                for name in CHEXPERT_LABELS
-            }
-        return found
+    def _unwanted(self, view: str | None, split: str | None) -> tuple[str, str] | None:
+        """Why a picture is not wanted, as a reason and a sentence."""
+        if view is None and self.options.missing_view == "exclude":
+            return "no-view", "no table says which view it is"
+        if view is not None and not views.is_known(view):
+            return "unknown-view", "its ViewPosition is none of the known views"
+        if view is not None and view not in self._views:
+            return "view-not-wanted", f"its view is {view}"
+        if split is None:
+            return "not-in-split-table", "the split table does not list it"
+        if split not in self.options.take_splits:
+            return "split-not-wanted", f"its split is {split}"
+        return None
 
 
 def find_table(root: Path, name: str, purpose: str) -> Path:
@@ -237,10 +254,9 @@ def find_table(root: Path, name: str, purpose: str) -> Path:
     pattern = re.compile(rf"mimic-cxr-[\d.]+-{name}\.csv(\.gz)?")
     found = sorted(path for path in root.iterdir() if pattern.fullmatch(path.name))
     if not found:
-        there = sorted(path.name for path in root.iterdir())[:10]
         raise FileNotFoundError(
             f"no table mimic-cxr-2.0.0-{name}.csv (or .csv.gz) in {root}, needed for {purpose}; "
-            f"MIMIC-CXR-JPG ships it. There: {', '.join(there) or 'nothing'}"
+            f"MIMIC-CXR-JPG ships it. {_there(root)}"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
@@ -254,75 +270,118 @@ def parse_label(text: str, where: str) -> int | None:
     Raises:
         RequestError: for anything else, saying ``where``.
     """
-    values = {"": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
-    if text not in values:
+    if text not in _LABEL_VALUES:
         raise RequestError(f"{where}: {text[:20]!r} is not a label (1, 0, -1 or empty)")
-    return values[text]
+    return _LABEL_VALUES[text]
 
 
-class _ReportReader:
-    """Reads a study's report; keeps the last, since the metadata table is sorted by study."""
+def parse_split(text: str, where: str) -> str:
+    """A cell of the split table.
 
-    def __init__(self, folder: Path, paths: Mapping[tuple[str, str], str]) -> None:
-        self._folder = folder
-        self._paths = paths
-        self._last: tuple[tuple[str, str], str | None] | None = None
-        self.failure = ("", "")
+    Raises:
+        RequestError: if it is no split, saying ``where``.
+    """
+    split = splits.normalise_split(text)
+    if split is None:
+        raise RequestError(f"{where}: expected train, validate or test, found {text[:20]!r}")
+    return split
 
-    def read(self, subject: str, study: str) -> str | None:
-        """The report's text, or ``None`` with ``failure`` set to a reason and a detail."""
-        if self._last is None or self._last[0] != (subject, study):
-            self._last = ((subject, study), self._load(subject, study))
-        return self._last[1]
 
-    def _load(self, subject: str, study: str) -> str | None:
-        path = self._paths.get((subject, study))
-        if path is None:
-            self.failure = ("no-report", "its study has no report file")
-            return None
+def check_sources(sources: Sequence[str]) -> None:
+    """Refuse names that no section of a report ever gets.
+
+    Raises:
+        RequestError: listing the known ones.
+    """
+    unknown = [source for source in sources if source not in SECTIONS]
+    if unknown or not sources:
+        raise RequestError(
+            f"prompt_sources {list(sources)}: expected one or more of {', '.join(SECTIONS)}"
+        )
+
+
+def read_report(path: Path) -> tuple[str, dict[str, int]]:
+    """A report's text, and what had to be done to read it.
+
+    MIMIC's reports are ASCII; copies that went through other programs may be UTF-8, or cp1252
+    (``°``, curly quotes), which is tried second and counted as ``read-as-cp1252``.
+
+    Raises:
+        Excluded: if it cannot be read, or is no text.
+    """
+    reason = "unreadable-report"
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_REPORT + 1)
+    except OSError as error:
+        raise Excluded(reason, f"{type(error).__name__} while reading its report") from error
+    if len(data) > _LARGEST_REPORT:
+        raise Excluded(reason, f"its report has more than {_LARGEST_REPORT:,} bytes")
+    for encoding, edits in (("utf-8-sig", {}), ("cp1252", {"read-as-cp1252": 1})):
         try:
-            return (self._folder / path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            self.failure = ("unreadable-report", f"{type(error).__name__} while reading it")
-            return None
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" in text:
+            break
+        return text.replace("\r\n", "\n"), edits
+    raise Excluded(reason, "its report is no text in UTF-8 or cp1252")
 
 
-def _scan(root: Path) -> tuple[dict[Ids, str], dict[tuple[str, str], str]]:
-    """One walk over the folder: pictures by their ids, reports by study, as relative paths."""
-    pictures: dict[Ids, str] = {}
-    texts: dict[tuple[str, str], str] = {}
-    for folder, below, names in os.walk(root, followlinks=True):
-        relative = Path(folder).relative_to(root)
-        if len(relative.parts) >= _DEEPEST:
-            below.clear()
-        below.sort()
-        for name in sorted(names):
-            path = (relative / name).as_posix()
-            report, picture = _REPORT.search(path), _STUDY.search(path)
-            suffix = _suffix(name)
-            if report:
-                texts.setdefault((report[1], report[2]), path)
-            elif suffix is not None:
-                # A picture outside the layout has no ids; its path stands for them.
-                ids = (picture[1], picture[2], name[: -len(suffix)]) if picture else ("", "", path)
-                before = pictures.get(ids)
-                if before is None or _rank(path) < _rank(before):
-                    pictures[ids] = path
-    return pictures, texts
+def _integrity(row: Row) -> tuple[str, str] | None:
+    """What keeps a picture's tables and files from being trusted."""
+    if not row.listed:
+        return "not-in-metadata", "the metadata table does not list it"
+    if row.repeated:
+        return "duplicate-key", "the metadata table lists it twice"
+    try:
+        check_key(_key(row))
+    except ValueError:
+        return "unusable-ids", "its ids in the metadata table are empty or hold odd characters"
+    if row.astray:
+        group, patient, study = _folders(row)
+        return "wrong-folder", f"its file should lie in {group}/{patient}/{study}"
+    if row.split_differs:
+        return "ids-differ", "the split table gives it other ids, or two splits"
+    if row.labels_differ:
+        return (
+            "ids-differ",
+            "the label table gives its study another patient, or two sets of labels",
+        )
+    return None
 
 
-def _suffix(name: str) -> str | None:
-    return next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), None)
+def _key(row: Row) -> str:
+    return f"p{row.subject}/s{row.study}/{row.dicom}"
 
 
-def _rank(path: str) -> int:
-    return _SUFFIXES.index(_suffix(path) or _SUFFIXES[-1])
+def _folders(row: Row) -> tuple[str, str, str]:
+    return f"p{row.subject[:2]}", f"p{row.subject}", f"s{row.study}"
 
 
-def _key(ids: Ids) -> str:
-    subject, study, dicom = ids
-    return f"p{subject}/s{study}/{dicom}" if subject else dicom
+def _refuse_empty(index: MimicIndex, sources: Sources) -> None:
+    """Say what was looked for when nothing was found; that is never what was meant."""
+    row = next(index.rows(), None)
+    if row is None or not index.num_rows:
+        raise FileNotFoundError(f"{sources.metadata} lists no picture")
+    folder = "/".join(_folders(row))
+    if not index.num_found:
+        found = f"{index.num_pictures:,} pictures"
+        if index.num_pictures:
+            found += f", and none of the {index.num_rows:,} that {sources.metadata.name} lists"
+        raise FileNotFoundError(
+            f"{sources.root} holds {found}; looked for files/{folder}/{row.dicom}.dcm, .dcm.gz or "
+            f".jpg, with or without files/. {_there(sources.root)}"
+        )
+    if not index.num_reports:
+        raise FileNotFoundError(
+            f"{sources.reports} holds no reports; looked for files/{folder}.txt, also without "
+            "files/ or below mimic-cxr-reports/ (unpack mimic-cxr-reports.zip, and set 'reports' "
+            f"if they lie elsewhere). {_there(sources.reports)}"
+        )
 
 
-def _excluded(ids: Ids, source: str, reason: str, detail: str) -> Exclusion:
-    return Exclusion(item=_key(ids), source=source, reason=reason, detail=detail)
+def _there(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"Found there: {', '.join(names[:10]) or 'nothing'}{more}."

@@ -4,15 +4,18 @@ The films are written as DICOM files in MIMIC-CXR's layout, with its reports and
 read by the real ``mimic-cxr`` adapter: nothing downstream can tell them from the original.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 
 from arra_med.datasets.base import DatasetAdapter, Picture
+from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
-from arra_med.datasets.mimic_cxr import MimicCxr
-from arra_med.datasets.phantom_base import PhantomOptions, draw_collection
-from arra_med.datasets.phantom_cxr_files import study_files, tables
-from arra_med.datasets.phantom_cxr_plan import plan_studies
+from arra_med.datasets.mimic_cxr import MimicCxr, MimicCxrOptions
+from arra_med.datasets.phantom.collection import PhantomOptions, draw_collection
+from arra_med.datasets.phantom.cxr_files import study_files, tables
+from arra_med.datasets.phantom.cxr_plan import plan_studies
+from arra_med.datasets.reports import SOURCES, TEMPLATE
 from arra_med.schema import CHEXPERT_LABELS, Exclusion, Sample
 
 KIND = "phantom-cxr"
@@ -26,9 +29,33 @@ class PhantomCxrOptions(PhantomOptions):
 
     Attributes:
         rendering: of the DICOM files, see ``mimic-cxr``.
+        prompt_template: see ``mimic-cxr``; every phantom has a view.
+        prompt_sources: see ``mimic-cxr``.
+        clean_up: see ``mimic-cxr``.
     """
 
     rendering: Rendering = "clinical"
+    prompt_template: str = TEMPLATE
+    prompt_sources: tuple[str, ...] = SOURCES
+    clean_up: CleanUp = field(default_factory=CleanUp)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mimic()
+
+    def mimic(self) -> MimicCxrOptions:
+        """The options with which the drawn folder is read.
+
+        Raises:
+            RequestError: if one of them is wrong.
+        """
+        return MimicCxrOptions(
+            root=self.root,
+            rendering=self.rendering,
+            prompt_template=self.prompt_template,
+            prompt_sources=self.prompt_sources,
+            clean_up=self.clean_up,
+        )
 
 
 class PhantomCxr(DatasetAdapter):
@@ -40,14 +67,23 @@ class PhantomCxr(DatasetAdapter):
 
     Options = PhantomCxrOptions
     label_names = CHEXPERT_LABELS
+    pseudonymous_tags = MimicCxr.pseudonymous_tags
 
     def __init__(self, options: PhantomCxrOptions) -> None:
         draw_films(options)
-        self._mimic = MimicCxr(MimicCxr.Options(root=options.root, rendering=options.rendering))
+        self._mimic = MimicCxr(options.mimic())
+
+    def num_items(self) -> int:
+        """Pictures of the collection."""
+        return self._mimic.num_items()
 
     def items(self) -> Iterator[Sample | Exclusion]:
         """Every picture, in the metadata table's order."""
         return self._mimic.items()
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Make the prompt from the study's report."""
+        return self._mimic.complete(sample, redact)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a film."""
@@ -63,6 +99,6 @@ def draw_films(options: PhantomCxrOptions) -> None:
         plan=lambda: plan_studies(
             options.num_samples, seed=options.seed, shares=options.split_shares
         ),
-        draw=lambda study: study_files(study, options.size),
+        draw=partial(study_files, size=options.size),
         tables=lambda studies: tables(studies, options.size),
     )

@@ -5,8 +5,9 @@ They are written in DeepEyeNet's layout and read by the real ``deepeyenet`` adap
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,10 @@ from PIL import Image
 
 from arra_med.datasets.base import DatasetAdapter, Picture
 from arra_med.datasets.deepeyenet import DeepEyeNet
-from arra_med.datasets.drawing_fundus import draw_fundus
-from arra_med.datasets.phantom_base import PhantomOptions, draw_collection
-from arra_med.datasets.phantom_fundus_plan import PlannedFundus, plan_fundus
-from arra_med.datasets.phantom_sampling import generator
+from arra_med.datasets.phantom.collection import PhantomOptions, draw_collection
+from arra_med.datasets.phantom.fundus import draw_fundus
+from arra_med.datasets.phantom.fundus_plan import PlannedFundus, plan_fundus
+from arra_med.datasets.phantom.sampling import generator
 from arra_med.schema import Exclusion, Sample, Split
 
 KIND = "phantom-fundus"
@@ -59,9 +60,17 @@ class PhantomFundus(DatasetAdapter):
         )
         self.label_names = self._deepeyenet.label_names
 
+    def num_items(self) -> int:
+        """Pictures of the collection."""
+        return self._deepeyenet.num_items()
+
     def items(self) -> Iterator[Sample | Exclusion]:
         """Every picture, in the JSON files' order."""
         return self._deepeyenet.items()
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Make the prompt from the picture's texts."""
+        return self._deepeyenet.complete(sample, redact)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a photograph."""
@@ -77,11 +86,14 @@ def draw_photographs(options: PhantomFundusOptions) -> None:
         plan=lambda: plan_fundus(
             options.num_samples, seed=options.seed, shares=options.split_shares
         ),
-        draw=lambda picture: {
-            picture.path: jpeg_bytes(picture, seed=options.seed, size=options.size)
-        },
+        draw=partial(picture_files, seed=options.seed, size=options.size),
         tables=lambda pictures: {_FILE[split]: _json(pictures, split) for split in _FILE},
     )
+
+
+def picture_files(picture: PlannedFundus, *, seed: int, size: int) -> dict[str, bytes]:
+    """A photograph's file by its path below the collection's root."""
+    return {picture.path: jpeg_bytes(picture, seed=seed, size=size)}
 
 
 def jpeg_bytes(picture: PlannedFundus, *, seed: int, size: int) -> bytes:

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from arra_med.datasets import dicom
 from arra_med.datasets.base import Picture, UnreadableImage
+from arra_med.datasets.dicom_checks import quotable, reasons
+from arra_med.datasets.grayscale import look_up
+from arra_med.datasets.privacy.identifiers import dicom_identifiers, image_identifiers
 from arra_med.store import sha256_bytes
 
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "WEBP", "GIF")
@@ -28,17 +33,27 @@ def read_picture(
         channels: 1 for ``(H, W)``, 3 for ``(H, W, 3)``.
         rendering: of DICOM files.
 
+    Returns:
+        The picture, with what identifies a person in the file's header.
+
     Raises:
-        UnreadableImage: if it cannot be read, saying why.
+        UnreadableImage: if it cannot be read or shows nothing, saying why.
     """
     data = dicom.read_bytes(path)
     is_dicom = data[128:132] == b"DICM" or path.name.lower().endswith(DICOM_SUFFIXES)
     if is_dicom or data[:2] == b"\x1f\x8b":
-        grey = dicom.render_bytes(data, rendering)
+        dataset = dicom.parse(data)
+        grey = dicom.render_dataset(dataset, rendering)
         pixels = grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
+        with reasons("its header cannot be searched for identifiers"):
+            identifiers = dicom_identifiers(dataset)
     else:
-        pixels = decode_image(data, channels=channels)
-    return Picture(pixels=pixels, sha256=sha256_bytes(data))
+        with _opened(data) as picture:
+            identifiers = image_identifiers(picture)
+            pixels = _to_array(ImageOps.exif_transpose(picture), channels)
+    if pixels.min() == pixels.max():
+        raise UnreadableImage("every pixel has the same value: a blank film")
+    return Picture(pixels=pixels, sha256=sha256_bytes(data), identifiers=identifiers)
 
 
 def read_image(path: Path, *, channels: Literal[1, 3]) -> np.ndarray:
@@ -63,7 +78,14 @@ def decode_image(data: bytes, *, channels: Literal[1, 3]) -> np.ndarray:
     Raises:
         UnreadableImage: if it is no picture, broken, too large, or an animation.
     """
-    if data.lstrip()[:1] == b"<":
+    with _opened(data) as picture:
+        return _to_array(ImageOps.exif_transpose(picture), channels)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A decoded picture; what goes wrong while it is open becomes a reason."""
+    if data[:512].lstrip()[:1] == b"<":
         raise UnreadableImage("a web page or XML file, not a picture (a failed download?)")
     try:
         with warnings.catch_warnings():
@@ -77,13 +99,13 @@ def decode_image(data: bytes, *, channels: Literal[1, 3]) -> np.ndarray:
             if getattr(picture, "n_frames", 1) != 1:
                 raise UnreadableImage("it holds several frames, expected one picture")
             picture.load()
-            return _to_array(ImageOps.exif_transpose(picture), channels)
+            yield picture
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"not one of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # the boundary of one item: Pillow's codecs raise many classes
-        said = dicom.quotable(error)
+        said = quotable(error)
         raise UnreadableImage(f"broken picture ({type(error).__name__}: {said})") from error
 
 
@@ -100,10 +122,20 @@ def _to_array(picture: Image.Image, channels: Literal[1, 3]) -> np.ndarray:
 
 def _stretched(values: np.ndarray) -> np.ndarray:
     """Deep grey values to uint8, the smallest to 0 and the largest to 255."""
-    deep = values.astype(np.float64)
-    if not np.isfinite(deep).all():
+    if not np.isfinite(values).all():
         raise UnreadableImage("it holds values that are not numbers")
-    low, high = deep.min(), deep.max()
+    low, high = float(values.min()), float(values.max())
     if high == low:
-        return np.zeros(deep.shape, np.uint8)
-    return np.asarray(np.rint((deep - low) / (high - low) * 255), np.uint8)
+        return np.zeros(values.shape, np.uint8)
+    if values.dtype.kind != "f" and low >= 0 and high < 2**16:
+        table = _between(np.arange(2**16), low, high)
+        return look_up(table, values.astype(np.uint16, copy=False))
+    picture = np.empty(values.shape, np.uint8)
+    for row, shown in zip(values, picture, strict=True):  # a whole float64 picture has 256 MB
+        shown[:] = _between(row, low, high)
+    return picture
+
+
+def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    shown = (values.astype(np.float64) - low) / (high - low) * 255
+    return np.asarray(np.rint(shown.clip(0, 255)), np.uint8)

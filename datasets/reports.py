@@ -1,20 +1,27 @@
 """Radiology reports: their sections, and the prompt made from them.
 
 The section rules are those with which the authors of MIMIC-CXR cut their reports (Johnson et al.,
-MIMIC-CXR, Sci Data 2019; their ``section_parser``), odd corners included, so that what is taken as
-the impression here is what everybody else takes.
+MIMIC-CXR, Sci Data 2019; ``txt/section_parser.py`` in MIT-LCP/mimic-cxr), odd corners included, so
+that what is taken as the impression here is what everybody else takes. The authors also list, by
+study number, some fifty reports that they cut by hand, and fall back on the comparison section last
+of all; the list is not followed, the fallback is a matter of ``sources``.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from string import Formatter
 
+from arra_med.datasets.cleanup import CleanUp, clean
+from arra_med.datasets.cleanup.sentences import PLACEHOLDER
 from arra_med.errors import RequestError
 
 SOURCES = ("impression", "findings", "last_paragraph")
 """Sections a prompt is taken from, in order of preference."""
 TEMPLATE = "{view} view chest x-ray image, {text}"
 TEMPLATE_WITHOUT_VIEW = "chest x-ray image, {text}"
+NO_CLEAN_UP = CleanUp()
 
 _HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
 _BREAK = "\n \n"
@@ -57,7 +64,18 @@ _DESCRIBES_THE_FILM = (
     "frontal and", "two views", "frontal view", "pa view", "ap view", "one view", "lateral view",
     "bone window", "frontal upright", "frontal semi-upright", "ribs", "pa and lat",
 )  # fmt: skip
-_PLACEHOLDER = re.compile(r"_{2,}|X{4,}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, the section it was made from, and how often each clean-up step changed something.
+
+    ``edits`` covers the sections that were cleaned until one had something left to say.
+    """
+
+    text: str
+    source: str
+    edits: Mapping[str, int] = field(default_factory=dict)
 
 
 def section_name(header: str) -> str:
@@ -74,10 +92,17 @@ def section_name(header: str) -> str:
 def split_sections(text: str) -> dict[str, str]:
     """Cut a report into its sections.
 
-    A header is a newline, a space, capitals / space / ``( ) / , -`` only, a colon and one
-    whitespace. The search for the next header starts at the end of a header's own line. Empty
-    impressions and findings are dropped; if neither is left and the last section has a blank-line
-    break, what follows its first break is ``last_paragraph``.
+    A header is ``"\\n ([A-Z ()/,-]+):\\s"``: a newline, a space, a name of capitals, space and
+    ``( ) / , -`` only, a colon, one whitespace (space, tab or newline). The search for the next
+    header starts at the end of a header's own line. Empty impressions and findings are dropped;
+    if neither is left and the last section has a blank-line break, what follows its first break
+    is ``last_paragraph``. Line ends are read as Python reads them from a text file.
+
+    Where this is wider or narrower than one might write the rule down, the published pattern is
+    followed: a line may begin with more than one space (they count as part of the name); a
+    header on the first line of a file, or at the very left, is none; after a header that stands
+    alone on its line, the line that follows directly is not looked at, because its newline was
+    taken as the header's whitespace; a blank line is one that holds exactly a space.
 
     Args:
         text: the whole report.
@@ -86,7 +111,7 @@ def split_sections(text: str) -> dict[str, str]:
         Section name to raw stripped text, in the report's order; the last of repeated sections
         wins. A report without headers is one section, ``full report``.
     """
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     sections = _cut(text)
     sections = [
         (name, body)
@@ -105,7 +130,7 @@ def _cut(text: str) -> list[tuple[str, str]]:
     header = _HEADER.search(text)
     if header is None:
         return [("full report", text)]
-    sections = [("preamble", text[: header.start()])]
+    sections = [("preamble", text[: header.start(1)])]
     while header is not None:
         start = header.end()
         following = _HEADER.search(text, max(start, text.find("\n", start)))
@@ -137,7 +162,7 @@ def check_template(template: str, *, fields: Sequence[str] = ("view", "text")) -
 
 def has_words(text: str) -> bool:
     """Whether a text says anything once placeholders of removed identifiers are set aside."""
-    return any(character.isalpha() for character in _PLACEHOLDER.sub("", text))
+    return any(character.isalpha() for character in PLACEHOLDER.sub("", text))
 
 
 def fill_template(text: str, view: str | None, template: str, template_without_view: str) -> str:
@@ -161,7 +186,8 @@ def to_prompt(
     template: str = TEMPLATE,
     template_without_view: str = TEMPLATE_WITHOUT_VIEW,
     sources: Sequence[str] = SOURCES,
-) -> tuple[str, str] | None:
+    clean_up: CleanUp = NO_CLEAN_UP,
+) -> Prompt | None:
     """Turn a whole report into a prompt.
 
     Args:
@@ -169,14 +195,22 @@ def to_prompt(
         view: the picture's view; ``None`` takes ``template_without_view``.
         template: with places ``{view}`` and ``{text}``.
         template_without_view: with a place ``{text}`` only.
-        sources: section names in order of preference; the first that says anything is used.
+        sources: section names in order of preference; the first that still says something
+            after cleaning is used.
+        clean_up: the cleaning steps; none by default.
 
     Returns:
-        ``(prompt, source)``, or ``None`` if no source says anything.
+        The prompt, or ``None`` if no source says anything.
+
+    Raises:
+        ValueError: if ``view`` is missing and ``template_without_view`` asks for one.
     """
     sections = split_sections(text)
+    edits: Counter[str] = Counter()
     for source in sources:
-        body = sections.get(source, "")
+        body, counted = clean(sections.get(source, ""), clean_up)
+        edits.update(counted)
         if has_words(body):
-            return fill_template(body, view, template, template_without_view), source
+            prompt = fill_template(body, view, template, template_without_view)
+            return Prompt(prompt, source, dict(edits))
     return None

@@ -1,4 +1,4 @@
-"""A hospital's own data: one table (CSV, TSV, Parquet) with a row a picture.
+"""A hospital's own data: one table (CSV, TSV, Parquet) with a row a picture, or a folder of them.
 
 Which column holds what is configuration::
 
@@ -6,37 +6,43 @@ Which column holds what is configuration::
       name: table
       file: films.csv
       image: file_name          # column with paths, relative to the table or to image_root
-      text: impression          # column with report text, put into prompt_template
+      report: report_text       # column with whole reports; the impression becomes the prompt
       view: projection
       patient: patient_no
       labels: {effusion: Pleural Effusion, cardiomegaly: Cardiomegaly}
 
-Every row becomes one sample or one exclusion.
+Without a table, ``file`` is the folder of the pictures or a pattern, the columns are DICOM
+keywords, and the reports lie beside the pictures::
+
+    dataset:
+      name: table
+      file: /archive/**/*.dcm
+      report_suffix: .txt
+      view: ViewPosition
+      patient: PatientID
+      study: StudyInstanceUID
+
+Every row, or file, becomes one sample or one exclusion.
 """
 
+import difflib
 import logging
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from arra_med.datasets import splits, views
+from arra_med.datasets import dicom_folder, splits, table_text, views
 from arra_med.datasets.base import DatasetAdapter, Picture
-from arra_med.datasets.paths import key_from_path, relative_source
+from arra_med.datasets.dicom_folder import PictureFiles
+from arra_med.datasets.paths import is_file, key_from_path, relative_source, without_suffix
 from arra_med.datasets.pictures import read_picture
-from arra_med.datasets.reports import fill_template, has_words
+from arra_med.datasets.reports import has_words
 from arra_med.datasets.table_labels import LabelReader
 from arra_med.datasets.table_options import TableOptions
-from arra_med.datasets.tables import Row, read_table
+from arra_med.datasets.tables import Line, Row, Rows, read_table
 from arra_med.errors import RequestError
 from arra_med.schema import Exclusion, Sample, Split, check_key
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Line:
-    number: int
-    row: Row | None  # None: too few or too many fields
 
 
 class Table(DatasetAdapter):
@@ -47,7 +53,7 @@ class Table(DatasetAdapter):
 
     Raises:
         FileNotFoundError: if the table or the picture folder is not there.
-        RequestError: if a column is missing or a label is not one.
+        RequestError: if a column is missing, a tag may identify a person, or a label is not one.
     """
 
     Options = TableOptions
@@ -55,47 +61,60 @@ class Table(DatasetAdapter):
     def __init__(self, options: TableOptions) -> None:
         self.options = options
         self.channels = options.channels
-        self._root = options.image_root or options.file.parent
-        if not self._root.is_dir():
-            raise FileNotFoundError(f"no picture folder at {self._root} (image_root)")
-        _, rows = read_table(
-            options.file,
-            columns=options.columns(),
-            encoding=options.encoding,
-            delimiter=options.delimiter,
-        )
-        self._lines = [_Line(number, row) for number, row in rows]
-        if not self._lines:
-            raise RequestError(f"{options.file} has column names but no rows")
-        self._labels = LabelReader(
-            options, [(line.number, line.row) for line in self._lines if line.row is not None]
-        )
+        if options.image_root is not None and not options.image_root.is_dir():
+            raise FileNotFoundError(f"no picture folder at {options.image_root} (image_root)")
+        self._lines = _open_source(options)
+        self._root = self._lines.root
+        self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
-        self._views = None if options.views is None else views.wanted_views(options.views)
+        self._views = self._wanted_views()
         if options.patient is None:
             logger.warning("no patient column: every picture is taken for a patient of its own")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rows: a worker process needs none, and they may be large."""
+        return {name: value for name, value in vars(self).items() if name != "_lines"}
+
+    def num_items(self) -> int:
+        """Rows of the table, or files of the folder."""
+        return len(self._lines)
+
     def items(self) -> Iterator[Sample | Exclusion]:
         """Rows in the table's order."""
-        claims: dict[str, set[str]] = defaultdict(set)
-        if self.options.patient is not None:
-            for line in self._lines:
-                if line.row is not None and line.row[self.options.patient]:
-                    claims[self._source(line.row)].add(line.row[self.options.patient])
+        conflicting = self._conflicting()
         keys: set[str] = set()
         used: set[str] = set()
-        for line in self._lines:
-            item = self._item(line, claims)
+        missing, garbled = False, 0
+        for line in self._lines.lines():
+            item = self._item(line, conflicting)
             if isinstance(item, Sample) and item.source in used:
-                item = self._excluded(line, "duplicate-image", "an earlier row has this picture")
+                item = _excluded(line, "duplicate-image", "an earlier row has this picture")
             elif isinstance(item, Sample) and item.key in keys:
-                item = self._excluded(
+                item = _excluded(
                     line, "duplicate-key", "an earlier row has this key; give a column 'key'"
                 )
             if isinstance(item, Sample):
                 keys.add(item.key)
                 used.add(item.source)
+                garbled += "\ufffd" in item.prompt
+            missing = missing or (isinstance(item, Exclusion) and item.reason == "missing-image")
             yield item
+        if garbled:
+            logger.warning(
+                "%d texts hold U+FFFD: an earlier conversion lost characters of theirs; export the "
+                "table anew if you can",
+                garbled,
+            )
+        if missing and not keys:
+            logger.warning(
+                "no row can become a sample, and pictures are missing: they were looked for below "
+                "%s (image_root)",
+                self._root,
+            )
+
+    def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
+        """Make the prompt; see :func:`arra_med.datasets.table_text.complete`."""
+        return table_text.complete(sample, self.options, self._root, redact)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a sample's picture; see :func:`arra_med.datasets.pictures.read_picture`."""
@@ -105,69 +124,119 @@ class Table(DatasetAdapter):
             rendering=self.options.rendering,
         )
 
-    def _item(self, line: _Line, claims: dict[str, set[str]]) -> Sample | Exclusion:
-        options, row = self.options, line.row
+    def _rows(self) -> Iterator[tuple[int, Row]]:
+        return ((line.number, line.row) for line in self._lines.lines() if line.row is not None)
+
+    def _conflicting(self) -> set[str]:
+        """Pictures that rows of different patients claim."""
+        column = self.options.patient
+        if column is None or isinstance(self._lines, PictureFiles):
+            return set()
+        owners: dict[str, str] = {}
+        conflicting = set()
+        for line in self._lines.lines():
+            patient = line.row[column] if line.row is not None else ""
+            if patient and owners.setdefault(line.source, patient) != patient:
+                conflicting.add(line.source)
+        return conflicting
+
+    def _wanted_views(self) -> tuple[str, ...] | None:
+        """The wanted views; one that only this archive uses must stand in its column."""
+        if self.options.views is None:
+            return None
+        wanted: dict[str | None, None] = {}
+        own = set()
+        for view in self.options.views:
+            name = views.normalise_view(view)
+            wanted[name] = None
+            if name is not None and not views.is_known(name):
+                own.add(name)
+        if own:
+            column = self.options.view or ""
+            own -= {views.normalise_view(row[column]) or "" for _, row in self._rows()}
+        if own or not wanted or None in wanted:  # unknown and unused, or empty: say what is wrong
+            views.wanted_views(sorted(own) or self.options.views)
+        return tuple(name for name in wanted if name is not None)
+
+    def _item(self, line: Line, conflicting: set[str]) -> Sample | Exclusion:
+        options, row, source = self.options, line.row, line.source
         if row is None:
-            return self._excluded(line, "malformed-row", "it has too few or too many fields")
-        source = self._source(row)
+            return _excluded(line, *line.problem)
         if not source:
             named = bool(row[options.image])
-            return self._excluded(
+            return _excluded(
                 line,
                 "outside-image-root" if named else "missing-image",
                 "its path leads out of image_root; set image_root to a folder that holds all"
                 if named
                 else f"column {options.image!r} is empty",
             )
-        if not (self._root / source).is_file():
-            return self._excluded(line, "missing-image", "there is no such file")
-        if len(claims.get(source, ())) > 1:
-            return self._excluded(
+        if not isinstance(self._lines, PictureFiles) and not is_file(self._root / source):
+            return _excluded(line, "missing-image", "there is no such file below image_root")
+        if source in conflicting:
+            return _excluded(
                 line, "conflicting-patients", "rows of different patients claim this picture"
             )
         if options.patient is not None and not row[options.patient]:
-            return self._excluded(line, "no-patient", f"column {options.patient!r} is empty")
+            return _excluded(line, "no-patient", f"column {options.patient!r} is empty")
         view = views.normalise_view(row[options.view]) if options.view is not None else None
-        if options.view is not None and view is None and options.missing_view == "exclude":
-            return self._excluded(line, "no-view", f"column {options.view!r} does not say one")
-        if view is not None and self._views is not None and view not in self._views:
-            return self._excluded(line, "view-not-wanted", f"its view is {view}")
-        text = row[options.prompt or options.text or ""]
-        if not has_words(text):
-            column = options.prompt or options.text
-            return self._excluded(line, "no-prompt", f"column {column!r} has no words")
-        return self._sample(line, row, source, view, text)
+        problem = self._view_problem(view)
+        if problem is not None:
+            return _excluded(line, *problem)
+        column = options.prompt or options.text or options.report
+        if column is not None and not has_words(row[column]):
+            return _excluded(line, "no-prompt", f"column {column!r} has no words")
+        return self._sample(line, row, view, "" if column is None else row[column])
 
-    def _sample(
-        self, line: _Line, row: Row, source: str, view: str | None, text: str
-    ) -> Sample | Exclusion:
+    def _view_problem(self, view: str | None) -> tuple[str, str] | None:
+        options = self.options
+        if options.view is None:
+            return None
+        if view is None:
+            detail = f"column {options.view!r} does not say one"
+            return ("no-view", detail) if options.missing_view == "exclude" else None
+        if view in (self._views or ()):
+            return None
+        if options.modality == "cxr" and not views.is_known(view):
+            near = difflib.get_close_matches(view.lower(), [v.lower() for v in views.VIEWS], n=1)
+            name = next((v for v in views.VIEWS if [v.lower()] == near), None)
+            nearest = "" if name is None else f", the nearest is {name}"
+            detail = (
+                f"column {options.view!r} holds no known view{nearest}; if it is one, name it in "
+                "'views'"
+            )
+            return "unknown-view", detail
+        if self._views is not None:
+            shown = f"its view is {view}" if views.is_known(view) else "its view is another one"
+            return "view-not-wanted", shown
+        return None
+
+    def _sample(self, line: Line, row: Row, view: str | None, text: str) -> Sample | Exclusion:
         options = self.options
         given = row[options.key] if options.key is not None else None
         try:
-            key = key_from_path(source) if given is None else check_key(given)
+            key = key_from_path(line.source) if given is None else check_key(given)
         except ValueError:
-            return self._excluded(line, "unusable-key", "its key holds other than A-Z 0-9 . _ + -")
+            return _excluded(line, "unusable-key", "its key holds other than A-Z 0-9 . _ + -")
         patient = row[options.patient] if options.patient is not None else key
         split = self._split(row, patient)
         if split is None:
-            return self._excluded(
+            return _excluded(
                 line, "unknown-split", f"column {options.split!r} is not train, validate or test"
             )
-        if options.prompt is not None:
-            prompt = " ".join(text.split())
-        else:
-            prompt = fill_template(text, view, options.template(), options.template_without_view())
+        suffix = options.text_suffix or options.report_suffix
         return Sample(
             key=key,
             patient_id=patient,
             study_id=(row[options.study] if options.study is not None else "") or key,
             split=split,
             view=view,
-            prompt=prompt,
-            prompt_source=options.prompt or options.text or "",
+            prompt=text,
+            prompt_source=options.prompt or options.text or options.report or "file",
             labels=self._labels.labels(row),
             modality=options.modality,
-            source=source,
+            source=line.source,
+            text_source="" if suffix is None else without_suffix(line.source) + suffix,
         )
 
     def _split(self, row: Row, patient: str) -> Split | None:
@@ -175,13 +244,44 @@ class Table(DatasetAdapter):
             return splits.normalise_split(row[self.options.split])
         return splits.patient_split(patient, self.options.split_shares, self.options.split_seed)
 
-    def _source(self, row: Row) -> str:
-        return relative_source(self._root, row[self.options.image]) or ""
 
-    def _excluded(self, line: _Line, reason: str, detail: str) -> Exclusion:
-        return Exclusion(
-            item=f"{self.options.file.name}#{line.number}",
-            source=self._source(line.row) if line.row is not None else "",
-            reason=reason,
-            detail=detail,
+class _TableLines:
+    """A table file's rows with the paths of their pictures."""
+
+    def __init__(self, options: TableOptions) -> None:
+        self.root = options.image_root or options.file.parent
+        self._file, self._image = options.file, options.image
+        columns = list(dict.fromkeys([options.image, *options.columns()]))
+        _, rows = read_table(
+            options.file, columns=columns, encoding=options.encoding, delimiter=options.delimiter
         )
+        self._rows = Rows(columns, rows)
+        if not len(self._rows):
+            raise RequestError(f"{options.file} has column names but no rows")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lines(self) -> Iterator[Line]:
+        for number, row in self._rows:
+            name = f"{self._file.name}#{number}"
+            source = None if row is None else relative_source(self.root, row[self._image])
+            yield Line(name, source or "", row, number=number)
+
+
+def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
+    if not dicom_folder.is_folder_or_pattern(options.file):
+        if options.allow_tags:
+            raise RequestError(f"'allow_tags' does nothing to a table such as {options.file}")
+        return _TableLines(options)
+    for name, default in (("image", "image"), ("delimiter", None)):
+        if getattr(options, name) != default:
+            raise RequestError(f"{name!r} does nothing to a folder such as {options.file}")
+    columns = options.columns()
+    dicom_folder.check_tags(columns, options.allow_tags)
+    suffixes = [one for one in (options.text_suffix, options.report_suffix) if one is not None]
+    return PictureFiles(options.file, list(columns), root=options.image_root, beside=suffixes)
+
+
+def _excluded(line: Line, reason: str, detail: str) -> Exclusion:
+    return Exclusion(item=line.name, source=line.source, reason=reason, detail=detail)

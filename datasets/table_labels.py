@@ -1,7 +1,7 @@
 """Labels from a table's cells: one column a label, or one column that lists what is present."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from arra_med.datasets.table_options import TableOptions
 from arra_med.datasets.tables import Row
@@ -27,7 +27,7 @@ class LabelReader:
 
     Args:
         options: the table's.
-        rows: every well-formed row with its line number.
+        rows: every well-formed row with its line number; looked through at most once.
 
     Raises:
         RequestError: naming the first cells that are no labels, or labels that occur nowhere.
@@ -36,7 +36,7 @@ class LabelReader:
         names: the labels every sample carries.
     """
 
-    def __init__(self, options: TableOptions, rows: Sequence[tuple[int, Row]]) -> None:
+    def __init__(self, options: TableOptions, rows: Iterable[tuple[int, Row]]) -> None:
         self._columns = options.label_columns()
         self._list_column = options.label_column
         self._separator = "|".join(re.escape(one) for one in options.label_separators)
@@ -67,7 +67,7 @@ class LabelReader:
         return [cleaned for part in parts if (cleaned := " ".join(part.split()))]
 
     def _vocabulary(
-        self, options: TableOptions, rows: Sequence[tuple[int, Row]]
+        self, options: TableOptions, rows: Iterable[tuple[int, Row]]
     ) -> tuple[str, ...]:
         found = {value for _, row in rows for value in self._listed(row)}
         if not found:
@@ -90,18 +90,19 @@ class LabelReader:
             )
         return options.label_values
 
-    def _check(self, options: TableOptions, rows: Sequence[tuple[int, Row]]) -> None:
+    def _check(self, options: TableOptions, rows: Iterable[tuple[int, Row]]) -> None:
         if len(set(self.names)) != len(self.names):
             raise RequestError(f"two columns of {options.file} would give the same label")
-        wrong = [
-            f"line {number}, column {column!r}"
-            for number, row in rows
-            for column in self._columns
-            if row[column].lower() not in _VALUES
-        ]
+        wrong = 0
+        first = []
+        for number, row in rows:
+            for column in self._columns:
+                if row[column].lower() not in _VALUES:
+                    wrong += 1
+                    first += [f"line {number}, column {column!r}"] if wrong <= 3 else []
         if wrong:
             raise RequestError(
-                f"{options.file}: {len(wrong)} cells are no labels (expected 1, 0, -1, yes, no or "
-                f"empty): {'; '.join(wrong[:3])}. If the column lists findings in words, use "
+                f"{options.file}: {wrong} cells are no labels (expected 1, 0, -1, yes, no or "
+                f"empty): {'; '.join(first)}. If the column lists findings in words, use "
                 "'label_column'."
             )

@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from arra_med.datasets import reports, splits
+from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
 from arra_med.errors import RequestError
+
+TEXTS = ("text", "prompt", "report", "text_suffix", "report_suffix")
+"""Options that say where texts are; exactly one is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,17 +18,26 @@ class TableOptions:
     """Columns and conversions of a table.
 
     Attributes:
-        file: the ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet`` file.
-        image: column with picture paths.
+        file: the ``.csv``, ``.tsv`` (also ``.gz``) or ``.parquet`` file; or a folder of pictures,
+            or a pattern such as ``/archive/**/*.dcm``, whose columns are the tags of the DICOM
+            headers by keyword and ``folder``, ``top_folder`` and ``stem`` of the path.
+        image: column with picture paths; a folder or pattern needs none.
         image_root: folder they are relative to; the table's own if not given.
-        text: column with report text, put into ``prompt_template``.
-        prompt: column with complete prompts; exactly one of ``text`` and ``prompt`` is given.
+        text: column with short texts, put into ``prompt_template`` as they are.
+        prompt: column with complete prompts.
+        report: column with whole reports, of which a section becomes the text.
+        text_suffix: as ``text``, from the file beside each picture with this suffix.
+        report_suffix: as ``report``, from the file beside each picture with this suffix. Exactly
+            one of these five is given.
+        prompt_sources: sections of a whole report, in order of preference.
         prompt_template: with places ``{view}`` (if there is a view column) and ``{text}``; by
             default ``{view} view chest x-ray image, {text}`` for films with a view column and
             ``<modality> image, {text}`` otherwise.
         prompt_template_without_view: for rows without a view.
+        clean_up: what to do to texts and reports.
         view: column with view positions.
-        views: which views become samples; all if not given.
+        views: which views become samples; all known ones if not given. Names that only this
+            archive uses are taken too.
         missing_view: rows with an empty view: excluded, or prompted without one.
         patient: column with patient ids; without it every picture is its own patient.
         study: column with study ids.
@@ -36,10 +49,11 @@ class TableOptions:
         label_column: column whose cell lists the labels that are present.
         label_separators: what separates them in a cell.
         label_values: which of those values become labels; all that occur if not given.
+        allow_tags: DICOM keywords to read although they are not on the list of harmless ones.
         modality: of every sample.
         channels: 1 to keep pictures grey, 3 in colour.
         rendering: of DICOM files.
-        encoding: of a text table.
+        encoding: of a text table, and of texts beside pictures.
         delimiter: of a text table; by its suffix if not given.
     """
 
@@ -48,8 +62,13 @@ class TableOptions:
     image_root: Path | None = None
     text: str | None = None
     prompt: str | None = None
+    report: str | None = None
+    text_suffix: str | None = None
+    report_suffix: str | None = None
+    prompt_sources: tuple[str, ...] = reports.SOURCES
     prompt_template: str | None = None
     prompt_template_without_view: str | None = None
+    clean_up: CleanUp = CleanUp()  # noqa: RUF009 - frozen
     view: str | None = None
     views: tuple[str, ...] | None = None
     missing_view: Literal["exclude", "prompt-without-view"] = "exclude"
@@ -63,6 +82,7 @@ class TableOptions:
     label_column: str | None = None
     label_separators: tuple[str, ...] = ("|", ";", ",")
     label_values: tuple[str, ...] | None = None
+    allow_tags: tuple[str, ...] = ()
     modality: str = "cxr"
     channels: Literal[1, 3] = 1
     rendering: Rendering = "clinical"
@@ -70,37 +90,50 @@ class TableOptions:
     delimiter: str | None = None
 
     def __post_init__(self) -> None:
-        problems = [
-            problem
-            for problem, wrong in {
-                "give exactly one of 'text' (report text) and 'prompt' (complete prompts)": (
-                    (self.text is None) == (self.prompt is None)
-                ),
-                "prompt templates need 'text', they do nothing to 'prompt'": (
-                    self.text is None
-                    and (self.prompt_template or self.prompt_template_without_view) is not None
-                ),
-                "'views' needs a 'view' column": self.views is not None and self.view is None,
-                "give 'labels' or 'label_column', not both": (
-                    bool(self.labels) and self.label_column is not None
-                ),
-                "'label_values' needs a 'label_column'": (
-                    self.label_values is not None and self.label_column is None
-                ),
-                "'label_values' must not be empty": self.label_values == (),
-                "'label_separators' must not be empty": "" in self.label_separators,
-                "'delimiter' must be one character": (
-                    self.delimiter is not None and len(self.delimiter) != 1
-                ),
-            }.items()
-            if wrong
-        ]
+        problems = [problem for problem, wrong in self._problems().items() if wrong]
         if problems:
             raise RequestError("; ".join(problems))
         fields = ("view", "text") if self.view is not None else ("text",)
         reports.check_template(self.template(), fields=fields)
         reports.check_template(self.template_without_view(), fields=("text",))
         splits.check_shares(self.split_shares)
+
+    def _problems(self) -> dict[str, bool]:
+        given = [name for name in TEXTS if getattr(self, name) is not None]
+        ready_made = self.prompt is not None
+        templates = (self.prompt_template, self.prompt_template_without_view)
+        suffixes = [one for one in (self.text_suffix, self.report_suffix) if one is not None]
+        whole = self.report is not None or self.report_suffix is not None
+        return {
+            "give exactly one of 'text' (column with short texts), 'prompt' (column with complete "
+            "prompts), 'report' (column with whole reports), 'text_suffix' and 'report_suffix' "
+            f"(files beside the pictures); given: {', '.join(given) or 'none'}": len(given) != 1,
+            "prompt templates do nothing to a complete 'prompt'": (
+                ready_made and any(template is not None for template in templates)
+            ),
+            "'clean_up' does nothing to a complete 'prompt'": (
+                ready_made and self.clean_up != CleanUp()
+            ),
+            "'prompt_sources' are sections of a 'report' or of 'report_suffix' files": (
+                not whole and self.prompt_sources != reports.SOURCES
+            ),
+            "'prompt_sources' must not be empty": not self.prompt_sources,
+            "a suffix starts with a dot, such as .txt": any(
+                len(suffix) < 2 or suffix[0] != "." or "/" in suffix for suffix in suffixes
+            ),
+            "'views' needs a 'view' column": self.views is not None and self.view is None,
+            "give 'labels' or 'label_column', not both": (
+                bool(self.labels) and self.label_column is not None
+            ),
+            "'label_values' needs a 'label_column'": (
+                self.label_values is not None and self.label_column is None
+            ),
+            "'label_values' must not be empty": self.label_values == (),
+            "'label_separators' must not be empty": "" in self.label_separators,
+            "'delimiter' must be one character": (
+                self.delimiter is not None and len(self.delimiter) != 1
+            ),
+        }
 
     def template(self) -> str:
         """The prompt template, given or default."""
@@ -126,11 +159,15 @@ class TableOptions:
             return dict(self.labels)
         return {name: name for name in self.labels}
 
-    def columns(self) -> list[str]:
-        """Every column that must be there."""
-        single = (
-            self.image, self.text, self.prompt, self.view, self.patient, self.study, self.key,
-            self.split, self.label_column,
-        )  # fmt: skip
-        named = [name for name in single if name is not None]
-        return list(dict.fromkeys([*named, *self.label_columns()]))
+    def columns(self) -> dict[str, list[str]]:
+        """Every column that must be there but ``image`` → the options that name it."""
+        roles: dict[str, list[str]] = {}
+        for role in (
+            "text", "prompt", "report", "view", "patient", "study", "key", "split", "label_column",
+        ):  # fmt: skip
+            column = getattr(self, role)
+            if column is not None:
+                roles.setdefault(column, []).append(role)
+        for column in self.label_columns():
+            roles.setdefault(column, []).append("labels")
+        return roles

@@ -1,4 +1,4 @@
-"""``list`` and ``info``: which plug-ins there are, and what a folder holds."""
+"""Verbs without a configuration: ``list``, ``info`` and ``export-conversations``."""
 
 import argparse
 import json
@@ -40,3 +40,10 @@ def show_folder(options: argparse.Namespace) -> None:
         verify(options.folder, kind)
     files = manifest.pop("files")
     sys.stdout.write(canonical_json(manifest | {"num_files": len(files)}))
+
+
+def export_conversations(options: argparse.Namespace) -> None:
+    """Write a prepared folder as ARRA's conversations JSON and print where it lies."""
+    from arra_med.datasets.conversations_write import write_conversations
+
+    sys.stdout.write(f"{write_conversations(options.prepared, options.output)}\n")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from arra_med._version import __version__
+from arra_med.cli import assets
 from arra_med.errors import RequestError
 
 logger = logging.getLogger("arra_med")
@@ -28,11 +29,14 @@ STAGES: dict[str, str] = {
     "validate": "check a configuration and print it resolved",
 }
 """Verbs that read a configuration."""
+SHARDED = ("ingest",)
+"""Those whose work several jobs can share."""
 
 _EPILOG = """\
 A configuration is one YAML file; settings are overridden as key=value:
   arra-med train run.yaml training.epochs=2 paths.output=work/try
 Several processes: torchrun --nproc_per_node=2 -m arra_med train run.yaml
+Several jobs: arra-med ingest run.yaml --shard 0/4 (… 3/4), then arra-med ingest run.yaml
 Exit codes: 0 done, 1 the work failed, 2 the request is wrong.
 """
 
@@ -54,6 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text, parents=[common])
         verb.add_argument("config", type=Path, metavar="CONFIG.yaml", help="the configuration")
         verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
+        if name in SHARDED:
+            verb.add_argument(
+                "--shard",
+                metavar="i/n",
+                help="do only the i-th of n equal shares (i from 0); a run without it joins them",
+            )
     demo = verbs.add_parser(
         "demo", help="draw phantoms and run every stage on them", parents=[common]
     )
@@ -63,6 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
     plugins.add_argument(
         "kind", nargs="?", help="datasets, tokenizers, teachers, judges, extractors"
     )
+    assets.add_parser(verbs, common)
+    write = verbs.add_parser(
+        "export-conversations",
+        help="write a prepared folder as the JSON that ARRA's authors use",
+        parents=[common],
+    )
+    write.add_argument("prepared", type=Path, help="a prepared folder")
+    write.add_argument("output", type=Path, help="folder for the JSON files and pictures")
     info = verbs.add_parser("info", help="say what a folder of ours holds", parents=[common])
     info.add_argument("folder", type=Path)
     info.add_argument("--verify", action="store_true", help="compare every file with its hash")
@@ -82,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     logger.setLevel(level)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it may quote a patient's header
     run = _verb(options.verb)
     try:
         run(options)
@@ -107,7 +126,12 @@ def _verb(name: str) -> Callable[[argparse.Namespace], None]:
         return demo.run
     from arra_med.cli import inspect
 
-    return inspect.list_plugins if name == "list" else inspect.show_folder
+    return {
+        "assets": assets.run,
+        "list": inspect.list_plugins,
+        "info": inspect.show_folder,
+        "export-conversations": inspect.export_conversations,
+    }[name]
 
 
 def _fail(message: str, code: int, *, debug: bool) -> int:

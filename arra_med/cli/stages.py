@@ -13,6 +13,8 @@ from arra_med.settings import Settings, section
 if TYPE_CHECKING:
     import torch
 
+    from arra_med.store import Shard
+
 
 def run(options: argparse.Namespace) -> None:
     """Load the configuration, run the stage named by ``options.verb`` and print where it wrote."""
@@ -20,7 +22,13 @@ def run(options: argparse.Namespace) -> None:
     if options.verb == "validate":
         sys.stdout.write(config.dump(settings))
         return
-    result = _STAGES[options.verb](settings)
+    shard = getattr(options, "shard", None)
+    if shard is not None:
+        from arra_med.store import Shard
+
+        result = _SHARDED[options.verb](settings, Shard.parse(shard))
+    else:
+        result = _STAGES[options.verb](settings)
     if os.environ.get("RANK", "0") == "0":
         sys.stdout.write(f"{result}\n")
 
@@ -46,11 +54,11 @@ def pick_device(name: str) -> "torch.device":
     return device
 
 
-def _ingest(settings: Settings) -> Path:
+def _ingest(settings: Settings, shard: "Shard | None" = None) -> Path:
     from arra_med.datasets.ingest import ingest
 
     folder = settings.paths.folder("prepared")
-    ingest(section(settings.ingest, "ingest", "ingest"), folder)
+    ingest(section(settings.ingest, "ingest", "ingest"), folder, shard=shard)
     return folder
 
 
@@ -137,3 +145,5 @@ _STAGES: dict[str, Callable[[Settings], Path]] = {
     "evaluate": _evaluate,
     "report": _report,
 }
+
+_SHARDED: dict[str, Callable[[Settings, "Shard"], Path]] = {"ingest": _ingest}

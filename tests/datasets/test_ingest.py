@@ -1,11 +1,10 @@
+import dataclasses
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,19 @@ from arra_med.config import PluginConfig
 from arra_med.datasets.ingest import ingest
 from arra_med.datasets.table import Table
 from arra_med.errors import RequestError, WorkError
+from arra_med.registry import DATASETS
+from arra_med.schema import Sample
 from arra_med.settings import Ingest
-from arra_med.store import MANIFEST, PARTIAL, PartWriter, PreparedFolder, sha256_file, verify
+from arra_med.store import (
+    MANIFEST,
+    PARTIAL,
+    PartWriter,
+    PreparedFolder,
+    Shard,
+    sha256_file,
+    verify,
+)
 
-REAL = Path(os.environ.get("ARRA_MED_REAL_DATA", Path(__file__).parents[3] / "shared/data"))
 NUM = 23
 
 
@@ -50,7 +58,7 @@ def settings(source, **changes):
     )
     return Ingest(
         dataset=PluginConfig(name="table", options=options),
-        **{"size": 32, "part_size": 5} | changes,
+        **{"size": 32, "part_size": 5, "workers": 0} | changes,
     )
 
 
@@ -147,35 +155,28 @@ def test_finished_work_is_kept_and_other_work_refused(source, tmp_path, caplog):
 def test_two_writers_are_refused(source, tmp_path):
     folder = tmp_path / "out"
     with (
-        PartWriter(folder, kind="prepared", config=_config(source)),
+        PartWriter(folder, kind="prepared", config={}),
         pytest.raises(RequestError, match="another process"),
     ):
         ingest(settings(source), folder)
 
 
-def _config(source):
-    from arra_med.config import to_tree
-
-    chosen = settings(source)
-    return {
-        "dataset": to_tree(chosen.dataset),
-        "size": chosen.size,
-        "crop": chosen.crop,
-        "part_size": chosen.part_size,
-    }
-
-
-def test_no_sample_is_a_failure_that_leaves_nothing_finished(source, tmp_path):
-    for path in source.glob("*.png"):
+def test_no_sample_is_a_failure_that_binds_nobody(source, tmp_path):
+    folder = tmp_path / "out"
+    pictures = {path: path.read_bytes() for path in source.glob("*.png")}
+    for path in pictures:
         path.write_bytes(b"no picture")
-    with pytest.raises(WorkError, match=r"no picture of 23 items.*unreadable-image: 21"):
-        ingest(settings(source), tmp_path / "a")
-    assert not (tmp_path / "a" / MANIFEST).exists()
-    for path in source.glob("*.png"):
+    with pytest.raises(WorkError, match=r"none of 23 items.*unreadable-image: 21.*The first: "):
+        ingest(settings(source), folder)
+    assert not (folder / MANIFEST).exists()
+    assert len((folder / PARTIAL / "excluded.jsonl").read_text().splitlines()) == NUM
+    for path in pictures:
         path.unlink()
     with pytest.raises(WorkError, match=r"none of 23 items.*missing-image: 2"):
-        ingest(settings(source), tmp_path / "b")
-    assert not (tmp_path / "b").exists()
+        ingest(settings(source), folder)
+    for path, data in pictures.items():
+        path.write_bytes(data)
+    assert ingest(settings(source, size=16), folder)["counts"]["samples"] == 20
 
 
 def test_a_patient_in_two_splits_is_counted(source, tmp_path, caplog):
@@ -193,7 +194,7 @@ def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("arra_med.datasets.ingest._finish", interrupted)
+        patch.setattr("arra_med.datasets.ingest._Job.finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ingest(settings(source), folder)
     table = source / "films.csv"
@@ -263,16 +264,64 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(source, tmp_p
     assert content(folder) == content(tmp_path / "undisturbed")
 
 
+def test_shards_in_any_order_joined_equal_one_run(source, tmp_path):
+    ingest(settings(source), tmp_path / "alone")
+    for index in (2, 0, 3):  # shard 1 never ran: the joining run does its parts
+        assert ingest(settings(source), tmp_path / "shards", shard=Shard(index, 4)) == {}
+        assert not (tmp_path / "shards" / MANIFEST).exists()
+    ingest(settings(source), tmp_path / "shards")
+    assert content(tmp_path / "alone") == content(tmp_path / "shards")
+
+
+def test_a_shard_of_a_finished_folder_has_nothing_to_do(source, tmp_path):
+    manifest = ingest(settings(source), tmp_path / "out")
+    assert ingest(settings(source), tmp_path / "out", shard=Shard(0, 2)) == manifest
+
+
+class Miscounting(Table):
+    def num_items(self):
+        return super().num_items() + 1
+
+
+def test_an_adapter_that_loses_items_is_refused(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS, "get", lambda name: Miscounting)
+    with pytest.raises(WorkError, match="counted 24 items and gave 23"):
+        ingest(settings(source), tmp_path / "out")
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+class Repeating(Table):
+    def items(self):
+        for item in super().items():
+            yield dataclasses.replace(item, key="same") if isinstance(item, Sample) else item
+
+
+def test_an_adapter_that_repeats_keys_is_refused(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS, "get", lambda name: Repeating)
+    with pytest.raises(WorkError, match="gave 19 keys twice"):
+        ingest(settings(source), tmp_path / "out")
+
+
+def test_the_folder_describes_itself(source, tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = tmp_path / "out"
+    ingest(settings(source), folder)
+    assert "excluded: 1 no-prompt" in caplog.text
+    assert json.loads((folder / "card.json").read_text())["counts"]["samples"] == 20
+    assert "contact-sheet.png" in (folder / "README.md").read_text()
+    assert Image.open(folder / "contact-sheet.png").size[0] > 32
+
+
 @pytest.mark.real_data
-def test_real_films_through_ingest(tmp_path):
-    folder = REAL / "cxr_open"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder} (ARRA_MED_REAL_DATA)")
+def test_real_films_through_ingest(tmp_path, real_data):
+    folder = real_data / "cxr_open"
     options = Table.Options(
         file=folder / "metadata.csv", image="file", text="text", view="view",
         patient="patientid", label_column="findings",
     )  # fmt: skip
-    chosen = Ingest(dataset=PluginConfig(name="table", options=options), size=64, part_size=50)
+    chosen = Ingest(
+        dataset=PluginConfig(name="table", options=options), size=64, part_size=50, workers=0
+    )
     manifest = ingest(chosen, tmp_path / "out")
     counts = manifest["counts"]
     assert counts["found"] == 176 == counts["samples"] + counts["excluded"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label
 
-from arra_med.datasets.drawing_chest import draw_chest
-from arra_med.datasets.phantom_findings import (
+from arra_med.datasets.phantom.chest import draw_chest
+from arra_med.datasets.phantom.findings import (
     FINDINGS,
     LOBES,
     ChestSpec,

@@ -2,20 +2,25 @@
 
 import csv
 import io
+import multiprocessing
+import pickle
 import re
+import threading
+import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
 
 from arra_med.datasets import phantom_cxr
-from arra_med.datasets.drawing_chest import draw_chest
+from arra_med.datasets.phantom.chest import draw_chest
+from arra_med.datasets.phantom.cxr_files import dicom_bytes, stored_pixels
+from arra_med.datasets.phantom.cxr_plan import plan_studies
+from arra_med.datasets.phantom.findings import FINDINGS
+from arra_med.datasets.phantom.reports import write_report
 from arra_med.datasets.phantom_cxr import PhantomCxr, draw_films
-from arra_med.datasets.phantom_cxr_files import dicom_bytes, stored_pixels
-from arra_med.datasets.phantom_cxr_plan import plan_studies
-from arra_med.datasets.phantom_findings import FINDINGS
-from arra_med.datasets.phantom_reports import write_report
 from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS, Sample
 from arra_med.store import verify
@@ -105,7 +110,14 @@ def test_too_few_for_the_splits():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_samples": 0}, {"seed": -1}, {"size": 8}, {"split_shares": (0.5, 0.1, 0.1)}]
+    "wrong",
+    [
+        {"num_samples": 0},
+        {"seed": -1},
+        {"size": 8},
+        {"workers": -1},
+        {"split_shares": (0.5, 0.1, 0.1)},
+    ],
 )
 def test_options_are_checked(tmp_path, wrong):
     with pytest.raises(RequestError):
@@ -254,6 +266,68 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(collection, tmp_path, monk
     assert len(calls) - resumed < len(studies())  # finished parts were kept
 
 
+def test_any_number_of_processes_draws_the_same_bytes(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr("arra_med.datasets.phantom.collection._FEWEST_PARTS", 2)
+    several = options(tmp_path / "cxr", workers=2)
+    assert several == replace(several, workers=None)  # it is no part of what is drawn
+    draw_films(several)
+    assert content(several.root) == content(collection)
+
+
+def test_who_comes_second_waits_for_the_first(collection, tmp_path):
+    """Four commands at once on a folder that is not there: the shards of a Slurm array."""
+    root = tmp_path / "cxr"
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        others = [pool.apply_async(draw_films, (options(root),)) for _ in range(3)]
+        draw_films(options(root))
+        for other in others:
+            other.get(timeout=60)
+    assert content(root) == content(collection)
+    assert not (root / ".partial").exists()
+
+
+def test_waiting_says_so_and_ends_when_the_other_gives_up(
+    collection, tmp_path, monkeypatch, caplog
+):
+    root = tmp_path / "cxr"
+    monkeypatch.setattr("arra_med.datasets.phantom.collection._POLL_SECONDS", 0.01)
+    inside = threading.Event()
+
+    def hold():
+        with collection._my_turn(root):
+            inside.set()
+            time.sleep(0.2)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    inside.wait()
+    with caplog.at_level("INFO"):
+        draw_films(options(root))
+    first.join()
+    assert [r.message for r in caplog.records if "waiting" in r.message] == [
+        f"another process is drawing {root}: waiting for it"
+    ]
+    assert content(root) == content(collection)
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RequestError, match="not empty and not ours"):
+        draw_films(options(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_prompt_options_reach_the_mimic_adapter(collection):
+    adapter = PhantomCxr(
+        options(collection, prompt_sources=("findings",), prompt_template="{text} [{view}]")
+    )
+    sample = adapter.complete(next(iter(adapter.items())), str)
+    assert sample.prompt_source == "findings"
+    assert sample.prompt.endswith(f" [{sample.view}]")
+    with pytest.raises(RequestError, match="prompt_sources"):
+        options(collection, prompt_sources=("impresion",))
+
+
 def test_a_folder_of_other_options_is_refused(collection):
     with pytest.raises(RequestError, match="num_samples"):
         draw_films(options(collection, num_samples=NUM + 1))
@@ -262,9 +336,11 @@ def test_a_folder_of_other_options_is_refused(collection):
 @pytest.mark.parametrize("rendering", ["clinical", "mimic-jpg"])
 def test_everything_enters_through_the_mimic_adapter(collection, rendering):
     adapter = PhantomCxr(options(collection, rendering=rendering))
-    items = list(adapter.items())
-    assert len(items) == NUM
-    assert all(isinstance(item, Sample) for item in items)
+    worker = pickle.loads(pickle.dumps(adapter))
+    found = list(adapter.items())
+    assert adapter.num_items() == len(found) == NUM
+    assert all(isinstance(item, Sample) for item in found)
+    items = [worker.complete(item, str) for item in found]
     planned = {s.study_id: s for s in studies()}
     assert len({item.key for item in items}) == NUM
     for item in items:

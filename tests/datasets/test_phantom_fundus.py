@@ -9,9 +9,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from arra_med.datasets import phantom_fundus
-from arra_med.datasets.drawing_fundus import draw_fundus
+from arra_med.datasets.phantom.fundus import draw_fundus
+from arra_med.datasets.phantom.fundus_plan import FundusSpec, describe, plan_fundus
 from arra_med.datasets.phantom_fundus import PhantomFundus, draw_photographs
-from arra_med.datasets.phantom_fundus_plan import FundusSpec, describe, plan_fundus
 from arra_med.errors import RequestError
 from arra_med.schema import Sample
 
@@ -166,7 +166,8 @@ def test_interruption_resumes_to_the_same_bytes(collection, tmp_path, monkeypatc
 
 def test_everything_enters_through_the_deepeyenet_adapter(collection):
     adapter = PhantomFundus(options(collection))
-    items = list(adapter.items())
+    items = [adapter.complete(item, str) for item in adapter.items()]
+    assert adapter.num_items() == len(items) == NUM
     planned = {p.path: p for p in plan_fundus(NUM, seed=0, shares=SHARES)}
     assert all(isinstance(item, Sample) for item in items)
     assert {item.source for item in items} == set(planned)

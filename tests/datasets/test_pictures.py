@@ -6,6 +6,7 @@ from PIL import Image
 
 from arra_med.datasets.base import UnreadableImage
 from arra_med.datasets.pictures import decode_image, read_image, read_picture
+from tests.datasets.films import film, ramp
 
 
 def encoded(picture, kind="PNG", **options):
@@ -61,6 +62,55 @@ def test_deep_grey_values_are_stretched():
     assert decode_image(encoded(Image.fromarray(deep)), channels=1).tolist() == [[0, 128, 255]]
     constant = np.full((2, 2), 4000, np.uint16)
     assert decode_image(encoded(Image.fromarray(constant)), channels=1).tolist() == [[0, 0], [0, 0]]
+
+
+def test_deep_values_of_any_kind_are_stretched_alike():
+    rng = np.random.default_rng(1)
+    deep = rng.integers(300, 4000, (70, 90)).astype(np.uint16)
+    low, high = float(deep.min()), float(deep.max())
+    expected = np.rint((deep - low) / (high - low) * 255)
+    wide, real = encoded(Image.fromarray(deep.astype(np.int32)), "TIFF"), deep.astype(np.float32)
+    for data in (encoded(Image.fromarray(deep)), wide, encoded(Image.fromarray(real), "TIFF")):
+        np.testing.assert_array_equal(decode_image(data, channels=1), expected)
+    real[3, 3] = np.nan
+    with pytest.raises(UnreadableImage, match="not numbers"):
+        decode_image(encoded(Image.fromarray(real), "TIFF"), channels=1)
+
+
+def test_a_palette_with_transparency_lies_over_black():
+    layer = Image.fromarray(GREY).quantize(16)
+    layer.info["transparency"] = 0
+    shown = decode_image(encoded(layer, transparency=0), channels=1)
+    assert set(shown[np.asarray(layer) == 0].reshape(-1)) <= {0}
+
+
+@pytest.mark.parametrize("blank", ["png", "dicom"])
+def test_a_blank_film_is_no_picture(tmp_path, blank):
+    values = np.full((8, 8), 9, np.uint8)
+    path = tmp_path / "film"
+    path.write_bytes(film(values) if blank == "dicom" else encoded(Image.fromarray(values)))
+    with pytest.raises(UnreadableImage, match="a blank film"):
+        read_picture(path, channels=1)
+
+
+def test_identifiers_of_the_header_come_with_the_picture(tmp_path):
+    path = tmp_path / "film"
+    path.write_bytes(film(ramp()))
+    found = {(item.tag, item.value) for item in read_picture(path, channels=1).identifiers}
+    assert ("PatientName", "Planted^Name") in found
+    exif = Image.Exif()
+    exif[0x013B] = "Planted Artist"
+    path.write_bytes(encoded(Image.fromarray(GREY), "JPEG", exif=exif.tobytes()))
+    found = [item.value for item in read_picture(path, channels=3).identifiers]
+    assert any("Planted Artist" in value for value in found)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_dicom_file_has_the_channels_asked_for(tmp_path, channels):
+    path = tmp_path / "film.png"
+    path.write_bytes(film(ramp()))
+    pixels = read_picture(path, channels=channels, rendering="mimic-jpg").pixels
+    assert pixels.shape == ((37, 53), (37, 53, 3))[channels == 3]
 
 
 @pytest.mark.parametrize(

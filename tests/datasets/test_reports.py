@@ -2,117 +2,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arra_med.datasets.reports import check_template, section_name, split_sections, to_prompt
+from arra_med.datasets.cleanup import CleanUp
+from arra_med.datasets.reports import (
+    Prompt,
+    check_template,
+    fill_template,
+    section_name,
+    split_sections,
+    to_prompt,
+)
 from arra_med.errors import RequestError
+from tests.datasets.report_cases import CLEANED, FULL, HEADER_NAMES, SECTIONS
 
 
-def report(*lines):
-    return "\n".join(lines)
+def test_the_table_is_large():
+    assert len(HEADER_NAMES) + len(SECTIONS) + len(CLEANED) >= 60
 
 
-FULL = report(
-    "                                 FINAL REPORT",
-    " EXAMINATION:  CHEST (PA AND LAT)",
-    " ",
-    " INDICATION:  ___-year-old man with cough",
-    " ",
-    " FINDINGS: ",
-    " ",
-    " The lungs are clear.",
-    " No effusion.",
-    " ",
-    " IMPRESSION: ",
-    " ",
-    " 1.  No acute process.",
-    " 2.  Unchanged from ___.",
-)
-
-
-def test_every_section_of_a_usual_report():
-    assert split_sections(FULL) == {
-        "preamble": "FINAL REPORT",
-        "examination": "CHEST (PA AND LAT)",
-        "indication": "___-year-old man with cough",
-        "findings": "The lungs are clear.\n No effusion.",
-        "impression": "1.  No acute process.\n 2.  Unchanged from ___.",
-    }
-
-
-@pytest.mark.parametrize(
-    ("header", "name"),
-    [
-        ("CONCLUSION", "impression"),
-        ("FINDINGS AND IMPRESSION", "impression"),
-        ("FINDINGS/ IMPRESSION", "impression"),
-        ("IMPRESSOIN", "impression"),
-        ("NDICATION", "impression"),  # as in the official table
-        ("REASON FOR EXAM", "indication"),
-        ("CLINICAL INDICATION", "indication"),
-        ("PFI", "history"),
-        ("WETREAD", "wet read"),
-        ("RECOMMENDATION(S)", "recommendations"),
-        ("CHEST, TWO VIEWS", "findings"),
-        ("FINAL IMPRESSION", "impression"),  # contains a main name
-        ("IMPRESSION AND FINDINGS", "impression"),  # the first main name wins
-        ("PRIOR COMPARISON STUDY", "comparison"),
-        ("AP PORTABLE CHEST", "findings"),  # describes the film
-        ("PA AND LATERAL VIEWS", "findings"),
-        ("LEFT RIBS", "findings"),
-        ("TECHNIQUE", "technique"),
-        ("SOMETHING ELSE", "something else"),
-    ],
-)
+@pytest.mark.parametrize(("header", "name"), HEADER_NAMES)
 def test_header_names(header, name):
     assert section_name(header) == name
 
 
-@pytest.mark.parametrize(
-    ("text", "sections"),
-    [
-        # a header needs a newline before it, then a space
-        (" IMPRESSION: clear", {"full report": "IMPRESSION: clear"}),
-        ("\nIMPRESSION: clear", {"full report": "IMPRESSION: clear"}),
-        # … or more: the official pattern lets the name itself begin with spaces
-        ("\n   IMPRESSION: clear", {"preamble": "", "impression": "clear"}),
-        ("\n Impression: clear", {"full report": "Impression: clear"}),
-        ("\n IMPRESSION:clear", {"full report": "IMPRESSION:clear"}),
-        ("\n IMPRESSION 2: clear", {"full report": "IMPRESSION 2: clear"}),
-        ("\n IMPRESSION: clear", {"preamble": "", "impression": "clear"}),
-        ("\r\n IMPRESSION: clear\r\n", {"preamble": "", "impression": "clear"}),
-        # a header in the middle of a line is text
-        ("\n HISTORY: a\n no IMPRESSION: b", {"preamble": "", "history": "a\n no IMPRESSION: b"}),
-        # the next header is looked for from the end of a header's own line on
-        ("\n FINDINGS: a\n IMPRESSION: b", {"preamble": "", "findings": "a", "impression": "b"}),
-        # the newline after a colon belongs to the header, so the line after it is its own line
-        (
-            "\n FINDINGS:\n IMPRESSION: b\n c",
-            {"preamble": "", "findings": "IMPRESSION: b\n c"},
-        ),
-        # empty ones are dropped, of repeated ones the last wins
-        ("\n FINDINGS: a\n FINDINGS: \n", {"preamble": "", "findings": "a"}),
-        ("\n IMPRESSION: a\n IMPRESSION: b\n", {"preamble": "", "impression": "b"}),
-        ("\n HISTORY: a\n HISTORY: \n", {"preamble": "", "history": ""}),
-        # the last paragraph, only without impression and findings, only in the last section
-        (
-            "\n HISTORY: cough\n \n Lungs are clear.\n \n No effusion.",
-            {
-                "preamble": "",
-                "history": "cough",
-                "last_paragraph": "Lungs are clear.\n \n No effusion.",
-            },
-        ),
-        ("\n HISTORY: a\n \n b\n DATE: c", {"preamble": "", "history": "a\n \n b", "date": "c"}),
-        ("\n HISTORY: a\n\n b", {"preamble": "", "history": "a\n\n b"}),
-        ("FINAL REPORT\n \n Clear.", {"full report": "FINAL REPORT", "last_paragraph": "Clear."}),
-        (
-            "\n HISTORY: a\n \n b\n IMPRESSION: \n",
-            {"preamble": "", "history": "a", "last_paragraph": "b"},
-        ),
-        ("", {"full report": ""}),
-    ],
-)
-def test_split_sections(text, sections):
+@pytest.mark.parametrize("case", SECTIONS)
+def test_split_sections(case):
+    text, sections = SECTIONS[case]
     assert split_sections(text) == sections
+    assert [*split_sections(text)] == [*sections]  # in the report's order
 
 
 @pytest.mark.parametrize(
@@ -134,16 +50,35 @@ def test_prompt_sources_in_order(text, expected):
     if expected is None:
         assert found is None
     else:
-        assert found == (f"PA view chest x-ray image, {expected[0]}", expected[1])
+        assert found == Prompt(f"PA view chest x-ray image, {expected[0]}", expected[1], {})
+
+
+def test_a_source_that_cleaning_empties_gives_way_to_the_next():
+    text = "\n FINDINGS: Stable left effusion.\n IMPRESSION: 1. No interval change.\n"
+    options = CleanUp(join_lists=True, remove_comparisons=True)
+    assert to_prompt(text, None, clean_up=options) == Prompt(
+        "chest x-ray image, Left effusion.",
+        "findings",
+        {"join-lists": 1, "remove-comparisons": 2},
+    )
+    assert to_prompt(text, None, clean_up=options, sources=("impression",)) is None
+    as_it_is = to_prompt(text, None)
+    assert as_it_is is not None
+    assert as_it_is.text == "chest x-ray image, 1. No interval change."
 
 
 def test_prompt_without_a_view_does_not_mention_one():
-    assert to_prompt(FULL, None, sources=("findings",)) == (
-        "chest x-ray image, The lungs are clear. No effusion.",
-        "findings",
+    assert to_prompt(FULL, None, sources=("findings",)) == Prompt(
+        "chest x-ray image, The lungs are clear. No effusion.", "findings"
     )
     with pytest.raises(ValueError, match="asks for a view"):
         to_prompt(FULL, None, template_without_view="{view} view, {text}")
+
+
+def test_the_template_is_the_callers():
+    found = to_prompt(FULL, "AP", template="{text} ({view})", sources=("comment", "findings"))
+    assert found == Prompt("The lungs are clear. No effusion. (AP)", "findings")
+    assert fill_template("a\n b", "PA", "{view}: {text}", "{text}") == "PA: a b"
 
 
 @pytest.mark.parametrize(
@@ -160,5 +95,5 @@ def test_any_text_splits_and_no_prompt_holds_line_breaks(text):
     assert all(body == body.strip() for body in sections.values())
     found = to_prompt(text, "PA")
     if found is not None:
-        assert found[0] == " ".join(found[0].split())
-        assert found[1] in ("impression", "findings", "last_paragraph")
+        assert found.text == " ".join(found.text.split())
+        assert found.source in ("impression", "findings", "last_paragraph")

@@ -1,27 +1,30 @@
-import os
+import gzip
+import pickle
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from arra_med.config import build
+from arra_med.datasets.base import Excluded
+from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.table import Table
+from arra_med.datasets.table_text import official_headers
 from arra_med.errors import RequestError
 from arra_med.registry import DATASETS
 from arra_med.schema import CHEXPERT_LABELS, Exclusion, Sample
 from arra_med.settings import Ingest
 
-REAL = Path(os.environ.get("ARRA_MED_REAL_DATA", Path(__file__).parents[3] / "shared/data"))
-
 
 @pytest.fixture
 def root(tmp_path):
     for name in ("a.png", "b.png", "c.png", "röntgen bild.png", "it's.png"):
-        Image.fromarray(np.full((5, 7), 9, np.uint8)).save(tmp_path / name)
+        Image.fromarray(np.arange(35, dtype=np.uint8).reshape(5, 7)).save(tmp_path / name)
     return tmp_path
 
 
@@ -31,8 +34,26 @@ def table(root, content, *, stored_as="utf-8", name="films.csv", **options):
     return Table(Table.Options(file=root / name, **options))
 
 
+def completed(adapter, redact=lambda text: text):
+    """Items as the ingest makes them, with prompts."""
+    for item in adapter.items():
+        if isinstance(item, Sample):
+            try:
+                yield adapter.complete(item, redact)
+            except Excluded as error:
+                yield Exclusion(
+                    item=item.key, source=item.source, reason=error.reason, detail=error.detail
+                )
+        else:
+            yield item
+
+
 def outcomes(adapter):
-    return [i.key if isinstance(i, Sample) else i.reason for i in adapter.items()]
+    return [i.key if isinstance(i, Sample) else i.reason for i in completed(adapter)]
+
+
+def prompts(adapter):
+    return [i.prompt for i in completed(adapter)]
 
 
 FILMS = """file,report,view,patient,split
@@ -44,7 +65,8 @@ c.png,Clear,AP Supine,3,Test
 
 def test_the_columns_mean_what_the_options_say(root):
     adapter = table(root, FILMS, view="view", patient="patient", split="split")
-    first, second, third = adapter.items()
+    first, second, third = completed(adapter)
+    assert adapter.num_items() == 3
     assert first == Sample(
         key="a",
         patient_id="1",
@@ -85,6 +107,7 @@ def test_every_kind_of_file_gives_the_same_items(root, kind):
             Table.Options(file=root / "x.parquet", image="file", text="report", **names)
         )
     assert list(adapter.items()) == expected
+    assert adapter.num_items() == 3
 
 
 def test_every_row_is_accounted_for(root):
@@ -122,20 +145,19 @@ it's.png,"Clear, ""dry"" lungs",PA,1,train,k14
         "duplicate-key", "no-patient", "malformed-row", "missing-image",
         "missing-image", "outside-image-root", "k14",
     ]  # fmt: skip
+    assert adapter.num_items() == len(text.splitlines()) - 1
     malformed = [i for i in adapter.items() if isinstance(i, Exclusion)][-4]
     assert malformed.item == "films.csv#14"  # the line in the file
 
 
 def test_prompts(root):
-    assert [i.prompt for i in table(root, FILMS, text=None, prompt="report").items()] == [
+    assert prompts(table(root, FILMS, text=None, prompt="report")) == [
         "No effusiön.", "Effusion", "Clear",
     ]  # fmt: skip
-    assert next(table(root, FILMS, modality="fundus").items()).prompt == (
-        "fundus image, No effusiön."
-    )
+    assert prompts(table(root, FILMS, modality="fundus"))[0] == "fundus image, No effusiön."
     no_view = "file,report,view\na.png,Clear,\n"
-    found = table(root, no_view, view="view", missing_view="prompt-without-view").items()
-    assert next(found).prompt == "chest x-ray image, Clear"
+    adapter = table(root, no_view, view="view", missing_view="prompt-without-view")
+    assert prompts(adapter) == ["chest x-ray image, Clear"]
 
 
 def test_label_columns(root):
@@ -180,7 +202,19 @@ def test_own_split_keeps_a_patient_together(root):
         ("file,report\n", {}, "column names but no rows"),
         (FILMS, {"encoding": "utf-99"}, "unknown encoding 'utf-99'"),
         (FILMS, {"label_column": "split", "labels": ("view",)}, "not both"),
-        (FILMS, {"prompt": "report"}, "exactly one of 'text'"),
+        (FILMS, {"prompt": "report"}, "exactly one of 'text'.*given: text, prompt"),
+        (FILMS, {"text": None}, "given: none"),
+        (
+            FILMS,
+            {"text": None, "prompt": "report", "clean_up": CleanUp(join_lists=True)},
+            "'clean_up' does nothing to a complete 'prompt'",
+        ),
+        (FILMS, {"prompt_sources": ("findings",)}, "sections of a 'report'"),
+        (FILMS, {"allow_tags": ("StudyDescription",)}, "'allow_tags' does nothing to a table"),
+        (FILMS, {"view": "view", "views": ("PAA",)}, "PAA"),
+        (FILMS, {"text": None, "text_suffix": "txt"}, r"starts with a dot"),
+        (FILMS.replace(",", ";"), {}, r"separated by ';', not by a comma: set delimiter: \";\""),
+        (FILMS.replace(",", "\t"), {}, r"separated by a tab, not by a comma"),
         (FILMS, {"views": ("PA",)}, "needs a 'view' column"),
         (FILMS, {"prompt_template": "{view}, {text}"}, "no other places than {text}"),
         (FILMS, {"split_shares": (1.0, 1.0, 0.0)}, "sum to 1"),
@@ -197,7 +231,7 @@ def test_wrong_encoding_names_byte_line_and_remedy(root):
     with pytest.raises(RequestError, match=r"not utf-8: byte 0xf6 in line 3.*cp1252"):
         Table(Table.Options(file=path, image="file", text="report"))
     adapter = Table(Table.Options(file=path, image="file", text="report", encoding="cp1252"))
-    assert [i.prompt for i in adapter.items()][1].endswith("Röntgen")
+    assert prompts(adapter)[1].endswith("Röntgen")
 
 
 def test_missing_files_are_named(root):
@@ -221,10 +255,8 @@ def test_options_come_from_yaml(root):
 
 
 @pytest.mark.real_data
-def test_real_films():
-    folder = REAL / "cxr_open"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder} (ARRA_MED_REAL_DATA)")
+def test_real_films(real_data):
+    folder = real_data / "cxr_open"
     adapter = Table(
         Table.Options(
             file=folder / "metadata.csv",
@@ -235,8 +267,8 @@ def test_real_films():
             label_column="findings",
         )
     )
-    found = list(adapter.items())
-    assert len(found) == 176
+    found = list(completed(adapter))
+    assert len(found) == adapter.num_items() == 176
     assert Counter(i.reason for i in found if isinstance(i, Exclusion)) == {
         "no-prompt": 43, "conflicting-patients": 8,
     }  # fmt: skip
@@ -259,3 +291,161 @@ def test_a_quote_that_is_never_closed_swallows_no_rows(root):
     text = 'file,report\na.png,"open\nb.png,x\nc.png,y\n'
     with pytest.raises(RequestError):
         list(table(root, text).items())
+
+
+REPORTS = {
+    "MIMIC's form": " FINAL REPORT\n INDICATION:  Cough.\n \n FINDINGS:  Clear.\n \n IMPRESSION:\n"
+    " No effusion.\n",
+    "first line, not indented": "FINDINGS: Clear.\nIMPRESSION: No effusion.",
+    "small letters": "Findings: Clear.\r\nImpression: No effusion.",
+    "one line": "FINDINGS: Clear. IMPRESSION: No effusion.",
+    "indented more": "   FINDINGS: Clear.\n\n   CONCLUSION : No effusion.",
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_whole_report_gives_its_impression_or_the_section_asked_for(root, name):
+    quoted = REPORTS[name].replace('"', '""')
+    text = f'file,report,view\na.png,"{quoted}",PA\n'
+    options = {"text": None, "report": "report", "view": "view"}
+    adapter = table(root, text, **options)
+    (sample,) = completed(adapter)
+    assert sample.prompt == "PA view chest x-ray image, No effusion."
+    assert sample.prompt_source == "impression"
+    (sample,) = completed(table(root, text, prompt_sources=("findings",), **options))
+    assert sample.prompt == "PA view chest x-ray image, Clear."
+
+
+def test_headers_are_found_and_other_colons_left_alone():
+    assert official_headers("FINDINGS: a\nat 3: 45 pm") == "\n FINDINGS: a\nat 3: 45 pm"
+    assert official_headers("Heart: normal.") == "\nHeart: normal."
+    assert official_headers("We think: HISTORY: b") == "\nWe think:\n HISTORY: b"
+
+
+def test_a_report_without_sections_is_excluded_and_the_remedy_named(root):
+    adapter = table(root, "file,report\na.png,All is clear.\n", text=None, report="report")
+    (item,) = completed(adapter)
+    assert item.reason == "no-prompt"
+    assert "'text' takes texts whole" in item.detail
+    assert "clear" not in item.detail
+
+
+def test_texts_are_redacted_then_cleaned_then_put_in_place(root):
+    text = 'file,report\na.png,"1. Clear.\n2. Discussed with Dr. Meyer at 3 pm."\nb.png,Meyer\n'
+    seen = []
+
+    def redact(raw):
+        seen.append(raw)
+        return raw.replace("Meyer", "___")
+
+    steps = CleanUp(join_lists=True, remove_notifications=True, remove_placeholders=True)
+    first, second = completed(table(root, text, clean_up=steps), redact)
+    assert seen == ["1. Clear.\n2. Discussed with Dr. Meyer at 3 pm.", "Meyer"]
+    assert first.prompt == "chest x-ray image, Clear."
+    assert sum(first.edits.values()) >= 2
+    assert second.reason == "no-prompt"
+    first = next(completed(table(root, text, text=None, prompt="report"), redact))
+    assert first.prompt == "1. Clear. 2. Discussed with Dr. ___ at 3 pm."
+
+
+def test_a_view_that_is_none_is_excluded_unless_it_is_asked_for(root):
+    text = "file,report,view\na.png,x,Latreal\nb.png,x,ROOM 3\nc.png,x,PA\n"
+    found = list(table(root, text, view="view").items())
+    assert [getattr(i, "reason", "sample") for i in found] == [
+        "unknown-view", "unknown-view", "sample",
+    ]  # fmt: skip
+    assert "the nearest is lateral" in found[0].detail
+    assert "ROOM" not in found[1].detail  # a cell may hold anything, a name too
+    found = list(table(root, text, view="view", views=("room 3", "PA")).items())
+    assert [getattr(i, "view", None) for i in found] == [None, "ROOM 3", "PA"]
+    others = list(table(root, text, view="view", modality="fundus").items())
+    assert [i.view for i in others] == ["LATREAL", "ROOM 3", "PA"]
+
+
+def test_texts_beside_the_pictures(root):
+    (root / "a.txt").write_text("FINDINGS: Clear.\n")
+    (root / "b.txt").write_bytes("Röntgen".encode("cp1252"))
+    text = "file\na.png\nb.png\nc.png\n"
+    for option, prompt in (("text_suffix", "FINDINGS: Clear."), ("report_suffix", "Clear.")):
+        first, second, third = completed(table(root, text, text=None, **{option: ".txt"}))
+        assert first.prompt == f"chest x-ray image, {prompt}"
+        assert first.text_source == "a.txt"
+        assert (second.reason, third.reason) == ("unreadable-report", "missing-report")
+    adapter = table(root, text, text=None, text_suffix=".txt", encoding="cp1252")
+    assert list(completed(adapter))[1].prompt == "chest x-ray image, Röntgen"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04" + b"\0" * 40, "an Excel workbook.*'CSV UTF-8'"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"old Excel workbook \(\.xls\)"),
+        (b"PAR1abc", r"suffix \.parquet"),
+        (gzip.compress(b"file,report\n"), r"suffix \.gz"),
+        ("file\treport\na.png\tx\n".encode("utf-16"), r'encoding: utf-16 and delimiter: "\\t"'),
+        ("file,report\n".encode("utf-16-le"), "zero bytes.*utf-16-le"),
+    ],
+    ids=["xlsx", "xls", "parquet", "gzip", "utf-16", "utf-16 without mark"],
+)
+def test_what_is_not_a_text_table_is_named_with_the_remedy(root, content, message):
+    (root / "films.csv").write_bytes(content)
+    with pytest.raises(RequestError, match=message) as caught:
+        Table(Table.Options(file=root / "films.csv", image="file", text="report"))
+    assert "cp1252" not in str(caught.value)
+
+
+def test_utf_16_is_read_when_it_is_asked_for(root):
+    adapter = table(root, FILMS, stored_as="utf-16", encoding="utf-16")
+    assert len(list(adapter.items())) == 3
+
+
+def test_missing_pictures_say_where_they_were_looked_for(root, caplog):
+    found = list(table(root, "file,report\nx.png,secret words\n").items())
+    assert [i.reason for i in found] == ["missing-image"]
+    assert str(root) in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_characters_lost_by_an_earlier_conversion_are_reported(root, caplog):
+    assert len(list(table(root, "file,report\na.png,R\ufffdntgen\nb.png,x\n").items())) == 2
+    assert "1 texts hold U+FFFD" in caplog.text
+
+
+def test_a_worker_gets_no_rows(root):
+    rows = "".join(f"a.png,{'long text ' * 50}{n}\n" for n in range(500))
+    adapter = table(root, "file,report\n" + rows)
+    copy = pickle.loads(pickle.dumps(adapter))
+    assert len(pickle.dumps(adapter)) < 5000
+    sample = next(adapter.items())
+    assert copy.complete(sample, str) == adapter.complete(sample, str)
+    assert copy.read(sample).sha256 == adapter.read(sample).sha256
+
+
+CELL = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=12)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(st.lists(CELL | st.just("a.png"), min_size=1, max_size=4), min_size=1))
+def test_any_table_is_accounted_for_or_refused(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("wild")
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(folder / "a.png")
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
+    content = "file,report,view\n" + "\n".join(quoted) + "\n"
+    adapter = table(folder, content, view="view")
+    found = list(completed(adapter))
+    assert len(found) == adapter.num_items() == len(rows)
+    assert all(i.reason and i.detail for i in found if isinstance(i, Exclusion))
+    keys = [i.key for i in found if isinstance(i, Sample)]
+    assert len(keys) == len(set(keys))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(content=st.binary(max_size=60) | st.binary(max_size=40).map(lambda b: b"file,report\n" + b))
+def test_any_bytes_are_a_table_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("wild") / "films.csv"
+    path.write_bytes(content)
+    try:
+        adapter = Table(Table.Options(file=path, image="file", text="report"))
+        assert len(list(adapter.items())) == adapter.num_items()
+    except RequestError as error:
+        assert str(path) in str(error)  # noqa: PT017 - either outcome is right

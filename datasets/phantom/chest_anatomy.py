@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from arra_med.datasets.drawing_canvas import Points, curve
-from arra_med.datasets.phantom_findings import ChestSpec, Side, Size
+from arra_med.datasets.phantom.canvas import Points, curve
+from arra_med.datasets.phantom.findings import ChestSpec, Side, Size
 
 SIGN: dict[Side, int] = {"right": -1, "left": 1}
 APEX = 6.0

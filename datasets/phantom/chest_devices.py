@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from arra_med.datasets.drawing_canvas import Array, Canvas, Points, curve, step
-from arra_med.datasets.phantom_findings import ChestSpec
+from arra_med.datasets.phantom.canvas import Array, Canvas, Points, curve, step
+from arra_med.datasets.phantom.findings import ChestSpec
 
 
 def frontal_devices(

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from arra_med.datasets.phantom_findings import ChestSpec, Device, Side
+from arra_med.datasets.phantom.findings import ChestSpec, Device, Side
 from arra_med.schema import ABSENT, PRESENT, UNCERTAIN
 
 T = TypeVar("T")

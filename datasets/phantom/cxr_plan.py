@@ -11,15 +11,15 @@ from functools import cached_property
 
 import numpy as np
 
-from arra_med.datasets.phantom_findings import (
+from arra_med.datasets.phantom.findings import (
     FINDINGS,
     ChestSpec,
     View,
     sample_habitus,
     sample_spec,
 )
-from arra_med.datasets.phantom_reports import Report, write_report
-from arra_med.datasets.phantom_sampling import EvenlySpread, SplitFiller, generator
+from arra_med.datasets.phantom.reports import Report, write_report
+from arra_med.datasets.phantom.sampling import EvenlySpread, SplitFiller, generator
 from arra_med.schema import Split
 
 _SHARES = (0.28, 0.25, 0.23, 0.29, 0.31, 0.25)

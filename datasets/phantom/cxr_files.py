@@ -15,8 +15,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from arra_med.datasets.drawing_chest import draw_chest
-from arra_med.datasets.phantom_cxr_plan import PlannedPicture, PlannedStudy
+from arra_med.datasets.phantom.chest import draw_chest
+from arra_med.datasets.phantom.cxr_plan import PlannedPicture, PlannedStudy
 from arra_med.schema import CHEXPERT_LABELS
 
 BITS = 12

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arra_med.datasets.drawing_canvas import Array, Canvas, Points, curve, forest, step
-from arra_med.datasets.drawing_chest_anatomy import APEX, HEART_SIZE
-from arra_med.datasets.drawing_chest_devices import lateral_devices
-from arra_med.datasets.phantom_findings import ChestSpec, Lobe
+from arra_med.datasets.phantom.canvas import Array, Canvas, Points, curve, forest, step
+from arra_med.datasets.phantom.chest_anatomy import APEX, HEART_SIZE
+from arra_med.datasets.phantom.chest_devices import lateral_devices
+from arra_med.datasets.phantom.findings import ChestSpec, Lobe
 
 _LOBE_ELLIPSE: dict[Lobe, tuple[float, float, float, float]] = {
     "right upper lobe": (-1.5, 10.6, 6.0, 4.2),

@@ -5,8 +5,8 @@ Negative x is the patient's right. Lengths are centimetres of an average adult.
 
 import numpy as np
 
-from arra_med.datasets.drawing_canvas import Array, Canvas, Points, curve, forest, normals, step
-from arra_med.datasets.drawing_chest_anatomy import (
+from arra_med.datasets.phantom.canvas import Array, Canvas, Points, curve, forest, normals, step
+from arra_med.datasets.phantom.chest_anatomy import (
     APEX,
     SIGN,
     FrontalAnatomy,
@@ -15,8 +15,8 @@ from arra_med.datasets.drawing_chest_anatomy import (
     lung_outline,
     rib_lines,
 )
-from arra_med.datasets.drawing_chest_devices import frontal_devices
-from arra_med.datasets.phantom_findings import ChestSpec, Lobe, Side, lobe_side
+from arra_med.datasets.phantom.chest_devices import frontal_devices
+from arra_med.datasets.phantom.findings import ChestSpec, Lobe, Side, lobe_side
 
 # Lobes on the film: middle and radii in centimetres at average height; x without its side's sign.
 _LOBE_ELLIPSE: dict[Lobe, tuple[float, float, float, float]] = {

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from arra_med.datasets.phantom_sampling import EvenlySpread, SplitFiller, generator
+from arra_med.datasets.phantom.sampling import EvenlySpread, SplitFiller, generator
 from arra_med.schema import Split
 
 Eye = Literal["right", "left"]

@@ -7,10 +7,10 @@ film: exposure, contrast, scatter, grain and the side marker.
 import numpy as np
 from skimage.transform import downscale_local_mean
 
-from arra_med.datasets.drawing_canvas import Array, Canvas, Pose
-from arra_med.datasets.drawing_chest_frontal import frontal_absorption
-from arra_med.datasets.drawing_chest_lateral import lateral_absorption
-from arra_med.datasets.phantom_findings import ChestSpec
+from arra_med.datasets.phantom.canvas import Array, Canvas, Pose
+from arra_med.datasets.phantom.chest_frontal import frontal_absorption
+from arra_med.datasets.phantom.chest_lateral import lateral_absorption
+from arra_med.datasets.phantom.findings import ChestSpec
 
 EXTENT = 40.0
 """Side of the film in centimetres."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.transform import downscale_local_mean
 
-from arra_med.datasets.drawing_canvas import Array, Canvas, Points, Pose, curve, forest, step
-from arra_med.datasets.phantom_fundus_plan import Amount, FundusSpec
+from arra_med.datasets.phantom.canvas import Array, Canvas, Points, Pose, curve, forest, step
+from arra_med.datasets.phantom.fundus_plan import Amount, FundusSpec
 
 EXTENT = 14.0
 """Side of the picture in millimetres on the retina; the field is about 45 degrees wide."""

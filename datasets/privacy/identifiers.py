@@ -1,0 +1,223 @@
+"""What a picture's header says about a person: the tags, and their values.
+
+The tags are those that DICOM PS3.15 Annex E (basic confidentiality profile) removes because they
+name a person or an examination, every person name (VR PN) anywhere, and their like in EXIF, XMP,
+PNG and JPEG comments. Values are only ever compared with what would be written, never written.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+from PIL import Image
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+
+from arra_med.datasets.base import Identifier
+from arra_med.datasets.privacy.image_metadata import image_texts
+
+Kind: TypeAlias = Literal["name", "id", "date", "uid", "phrase", "free"]
+"""How a value is looked for in text: see :mod:`arra_med.datasets.privacy.matching`."""
+
+WHITELIST = frozenset(
+    """
+    Modality SOPClassUID ImageType ConversionType PresentationIntentType
+    BodyPartExamined ViewPosition Laterality ImageLaterality PatientOrientation PatientPosition
+    ViewCodeSequence ViewModifierCodeSequence AnatomicRegionSequence
+    PatientOrientationCodeSequence PatientOrientationModifierCodeSequence
+    CodeValue CodeMeaning CodingSchemeDesignator
+    PatientSex QualityControlImage PartialView BurnedInAnnotation
+    Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel
+    PhotometricInterpretation PlanarConfiguration NumberOfFrames PresentationLUTShape
+    PixelSpacing ImagerPixelSpacing PixelAspectRatio WindowCenter WindowWidth VOILUTFunction
+    RescaleIntercept RescaleSlope RescaleType LossyImageCompression LossyImageCompressionRatio
+    Manufacturer ManufacturerModelName SoftwareVersions
+    KVP Exposure ExposureTime XRayTubeCurrent DistanceSourceToDetector DistanceSourceToPatient
+    Grid FilterType DetectorType FieldOfViewShape FieldOfViewDimensions
+    """.split()  # noqa: SIM905 - a list of words
+)
+"""DICOM keywords whose values may be read into outputs: none says who was pictured, where or when.
+
+Ages (over 89 they identify), dates and free text such as descriptions are left out on purpose.
+"""
+
+ID_TAGS = frozenset({"PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"})
+"""Keywords that may be read as a sample's ids, and as nothing else."""
+
+_ID = frozenset(
+    """
+    PatientID OtherPatientIDs AccessionNumber StudyID AdmissionID ServiceEpisodeID
+    RequestedProcedureID ScheduledProcedureStepID PerformedProcedureStepID MedicalRecordLocator
+    PlacerOrderNumberImagingServiceRequest FillerOrderNumberImagingServiceRequest
+    PlacerOrderNumberProcedure FillerOrderNumberProcedure SpecimenAccessionNumber
+    PatientTelephoneNumbers ReferringPhysicianTelephoneNumbers PersonTelephoneNumbers
+    OrderCallbackPhoneNumber DeviceSerialNumber DetectorID
+    """.split()  # noqa: SIM905 - a list of words
+)
+_DATE = frozenset({"PatientBirthDate", "PatientBirthDateInAlternativeCalendar"})
+_PHRASE = frozenset(
+    """
+    PatientAddress ReferringPhysicianAddress PersonAddress InstitutionName InstitutionAddress
+    ResponsibleOrganization CurrentPatientLocation PatientInstitutionResidence
+    """.split()  # noqa: SIM905 - a list of words
+)
+_UID = frozenset(
+    """
+    StudyInstanceUID SeriesInstanceUID SOPInstanceUID FrameOfReferenceUID
+    ReferencedSOPInstanceUID MediaStorageSOPInstanceUID
+    """.split()  # noqa: SIM905 - a list of words
+)
+_FREE = frozenset({"PatientComments", "ImageComments", "VisitComments"})
+_PICTURE: dict[str, Kind] = {
+    "artist": "name", "author": "name", "xpauthor": "name", "creator": "name", "owner": "name",
+    "copyright": "name", "rights": "name", "cameraownername": "name", "photographer": "name",
+    "hostcomputer": "phrase", "bodyserialnumber": "id", "lensserialnumber": "id",
+    "imageuniqueid": "id", "patientname": "name", "patientid": "id", "patient": "name",
+    "mrn": "id", "patientbirthdate": "date", "birthdate": "date", "dob": "date",
+}  # fmt: skip
+
+_MAX_ELEMENTS, _MAX_DEPTH = 20_000, 8
+_MAX_SEQUENCE, _MAX_VALUE, _MAX_VALUES = 1 << 20, 1024, 64
+
+
+def kind_of(tag: str) -> Kind:
+    """How values of an identifier's tag are to be looked for."""
+    source, _, rest = tag.partition(" ")
+    if source in ("private", "unknown"):
+        return "name"
+    if rest:
+        return _PICTURE.get(rest.replace(" ", "").replace("_", "").lower(), "free")
+    keyword = tag.rpartition(".")[2]
+    kinds: tuple[tuple[Kind, frozenset[str]], ...] = (
+        ("id", _ID),
+        ("date", _DATE),
+        ("phrase", _PHRASE),
+        ("uid", _UID),
+        ("free", _FREE),
+    )
+    return next((kind for kind, keywords in kinds if keyword in keywords), "name")
+
+
+def dicom_identifiers(dataset: Dataset) -> tuple[Identifier, ...]:
+    """What a DICOM header says about a person or an examination.
+
+    Walks the file meta group, the header and its sequences (to a depth of 8 and 20,000 elements);
+    no pixels, no value over 1,024 characters and no sequence over 1 MiB is decoded. A broken
+    element is skipped: what cannot be read cannot be copied either.
+
+    Args:
+        dataset: as ``pydicom.dcmread`` gives it.
+
+    Returns:
+        Distinct identifiers, in the header's order. Elements of sequences are called
+        ``<sequence>.<keyword>``, private names ``private (gggg,eeee)``.
+    """
+    budget = [_MAX_ELEMENTS]
+    with _silence():
+        meta = getattr(dataset, "file_meta", None)
+        parts = [meta, dataset] if isinstance(meta, Dataset) else [dataset]
+        found = [one for part in parts for one in _walk(part, "", 0, budget)]
+    return _distinct(found)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep pydicom from warning and logging, which may quote values."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+def _walk(dataset: Dataset, prefix: str, depth: int, budget: list[int]) -> Iterator[Identifier]:
+    for tag in list(dataset.keys()):
+        budget[0] -= 1
+        if budget[0] < 0:
+            return
+        try:
+            yield from _element(dataset, tag, prefix, depth, budget)
+        except Exception:  # noqa: BLE001 - the boundary of one element
+            continue
+
+
+def _element(
+    dataset: Dataset, tag: BaseTag, prefix: str, depth: int, budget: list[int]
+) -> Iterator[Identifier]:
+    if tag.group == 0x7FE0:
+        return
+    raw = dataset.get_item(tag, keep_deferred=True)
+    vr, keyword = _vr(raw, tag), keyword_for_tag(tag)
+    size = len(raw.value or b"") if isinstance(raw, RawDataElement) else 0
+    if vr == "SQ":
+        if depth < _MAX_DEPTH and size <= _MAX_SEQUENCE:
+            for item in dataset[tag].value or ():
+                yield from _walk(item, keyword or "private", depth + 1, budget)
+        return
+    private = tag.is_private and not tag.is_private_creator
+    if size > _MAX_VALUE * 4 or not (private or _wanted(keyword, vr)):
+        return
+    name = keyword or f"{'private' if private else 'unknown'} {tag}"
+    if keyword and prefix:
+        name = f"{prefix}.{keyword}"
+    for value in _values(dataset[tag].value):
+        if not private or vr == "PN" or _looks_like_name(value):
+            yield Identifier(name, value)
+
+
+def _vr(raw: Any, tag: BaseTag) -> str:  # noqa: ANN401 - a raw or a decoded element
+    vr = raw.VR
+    if vr in (None, "UN") and not tag.is_private:
+        vr = dictionary_VR(tag)
+    return str(vr)
+
+
+def _wanted(keyword: str, vr: str) -> bool:
+    return vr == "PN" or any(keyword in tags for tags in (_ID, _DATE, _PHRASE, _UID, _FREE))
+
+
+def _values(value: Any) -> Iterator[str]:  # noqa: ANN401 - a DICOM value of any multiplicity
+    many = not isinstance(value, (str, bytes)) and hasattr(value, "__getitem__")
+    # A PersonName can be indexed like a text, but is one value.
+    listed = list(value)[:_MAX_VALUES] if many and not hasattr(value, "family_name") else [value]
+    for one in listed:
+        text = one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one or "")
+        text = text.strip("\0 \t\r\n")
+        if text and len(text) <= _MAX_VALUE:
+            yield text
+
+
+def _looks_like_name(value: str) -> bool:
+    """Whether a private value of unknown meaning is written like a DICOM name: ``DOE^JANE``."""
+    return re.fullmatch(r"[^\W\d_][^\d_^]{1,63}\^[^\W\d_][^\d_]{0,63}", value) is not None
+
+
+def image_identifiers(picture: Image.Image) -> tuple[Identifier, ...]:
+    """What a plain picture's EXIF, XMP, text chunks and comments say about a person.
+
+    Reads the header only, and leaves the file's position as it was.
+
+    Args:
+        picture: fresh from ``Image.open``.
+
+    Returns:
+        Distinct identifiers, called ``EXIF Artist``, ``PNG Author``, ``XMP creator``,
+        ``JPEG comment`` and so on.
+    """
+    return _distinct(
+        Identifier(tag, value) for tag, text in image_texts(picture) for value in _values(text)
+    )
+
+
+def _distinct(found: Iterable[Identifier]) -> tuple[Identifier, ...]:
+    standard = "1.2.840.10008."  # UIDs that DICOM itself gave out name no examination
+    return tuple(dict.fromkeys(one for one in found if not one.value.startswith(standard)))

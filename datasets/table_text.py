@@ -1,0 +1,96 @@
+"""A table's texts made into prompts, item by item: redacted, then cleaned, then put in place."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from arra_med.datasets import reports
+from arra_med.datasets.base import Excluded
+from arra_med.datasets.cleanup import clean
+from arra_med.datasets.table_options import TableOptions
+from arra_med.schema import Sample
+
+_MAX_TEXT = 2**20  # bytes; no report is longer
+# MIMIC-CXR's rules want a header on a line of its own, after one space, in capitals.
+_NAMES = (
+    "findings and impression|findings|impression|conclusion|comparison|indication|technique|"
+    "clinical history|clinical information|history|examination|recommendations?|wet read|addendum"
+)
+_LINE_HEADER = re.compile(rf"(?m)^[ \t]*([A-Z][A-Z ()/,-]*|(?i:{_NAMES}))[ \t]*:(?=\s|$)")
+_INLINE_HEADER = re.compile(rf"(?<=\S)[ \t]+({_NAMES.upper()}):(?=\s)")
+
+
+def complete(
+    sample: Sample, options: TableOptions, root: Path, redact: Callable[[str], str]
+) -> Sample:
+    """The sample with its prompt.
+
+    Args:
+        sample: its prompt is raw text, or its ``text_source`` names a file below ``root``.
+        options: the table's.
+        root: of the pictures and the files beside them.
+        redact: replaces identifiers of the picture's header; applied to the raw text.
+
+    Raises:
+        Excluded: if its text is missing or says nothing.
+    """
+    raw = sample.prompt
+    if sample.text_source:
+        raw = _read(root / sample.text_source, options.encoding)
+    text = redact(raw)
+    if options.prompt is not None:
+        _refuse_empty(text, "its prompt has no words")
+        return replace(sample, prompt=" ".join(text.split()))
+    template, without_view = options.template(), options.template_without_view()
+    if options.report is not None or options.report_suffix is not None:
+        made = reports.to_prompt(
+            official_headers(text),
+            sample.view,
+            template=template,
+            template_without_view=without_view,
+            sources=options.prompt_sources,
+            clean_up=options.clean_up,
+        )
+        if made is None:
+            wanted = ", ".join(options.prompt_sources)
+            detail = f"its report has no {wanted} with words; 'text' takes texts whole"
+            raise Excluded("no-prompt", detail)
+        return replace(sample, prompt=made.text, prompt_source=made.source, edits=made.edits)
+    cleaned, edits = clean(text, options.clean_up)
+    _refuse_empty(cleaned, "its text has no words, or none once it is cleaned up")
+    prompt = reports.fill_template(cleaned, sample.view, template, without_view)
+    return replace(sample, prompt=prompt, edits=edits)
+
+
+def official_headers(text: str) -> str:
+    """A report whose section headers stand as MIMIC-CXR's rules want them.
+
+    Other archives start the first line with one, do not indent them, write them small
+    (``Impression:``) or lost their line breaks.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _INLINE_HEADER.sub(r"\n \1:", text)
+    text = _LINE_HEADER.sub(lambda match: f" {match[1].strip().upper()}:", text)
+    return "\n" + text
+
+
+def _refuse_empty(text: str, detail: str) -> None:
+    if not reports.has_words(text):
+        raise Excluded("no-prompt", detail)
+
+
+def _read(path: Path, encoding: str) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise Excluded("unreadable-report", f"its text is longer than {_MAX_TEXT} bytes")
+        return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except FileNotFoundError as error:
+        raise Excluded("missing-report", f"no {path.suffix} file beside the picture") from error
+    except UnicodeError as error:
+        raise Excluded("unreadable-report", f"its text is not {encoding}: set encoding") from error
+    except OSError as error:
+        detail = f"its text cannot be read ({type(error).__name__})"
+        raise Excluded("unreadable-report", detail) from error
