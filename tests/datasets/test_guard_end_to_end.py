@@ -1,0 +1,173 @@
+"""A planted name, number and birth date through a whole ingest: nowhere, or reported."""
+
+import gzip
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pydicom
+import pytest
+from PIL import Image
+
+from arra_med.config import build
+from arra_med.datasets.ingest import ingest
+from arra_med.errors import WorkError
+from arra_med.settings import Ingest
+from arra_med.store import MANIFEST
+from tests.datasets.films import film, ramp, written
+
+NAME, MRN, BORN = "Quenzer^Ottoline", "MRN4711089", "19610412"
+PLANTED = (b"quenzer", b"ottoline", b"mrn4711089", b"4711089", b"19610412", b"1961-04-12",
+           b"04/12/1961", b"12.04.1961")  # fmt: skip
+REPORT = (
+    "\n FINAL REPORT\n INDICATION:  Ottoline Quenzer, born 04/12/1961, MRN4711089.\n"
+    " IMPRESSION:  Small left effusion in Ms. Quenzer (born 12.04.1961, MRN4711089).\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch):
+    monkeypatch.setenv("ARRA_MED_HASH_KEY", "0123456789abcdef" * 4)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """DICOM files (plain, gzipped, private and nested tags) and a JPEG with EXIF, with reports."""
+    root = tmp_path / "archive" / "MRN4711089"
+    root.mkdir(parents=True)
+    for index in range(4):
+        dataset = pydicom.dcmread(_stream(film((ramp() + np.uint16(index)) % 4096, bits=12)))
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = NAME, MRN, BORN
+        dataset.StudyInstanceUID = f"1.2.826.{index}"
+        dataset.ViewPosition = "PA"
+        dataset.StudyDescription = "CHEST of Ottoline Quenzer"
+        other = pydicom.Dataset()
+        other.PatientID = MRN
+        dataset.OtherPatientIDsSequence = [other]
+        block = dataset.private_block(0x0011, "OURS", create=True)
+        block.add_new(1, "PN", NAME)
+        data = written(dataset)
+        name = f"film{index}.dcm"
+        (root / name).write_bytes(data)
+        (root / f"film{index}.txt").write_text(REPORT)
+    (root / "film3.dcm").rename(root / "film3.raw.dcm")
+    (root / "film3.txt").rename(root / "film3.raw.txt")
+    (root / "zipped.dcm.gz").write_bytes(gzip.compress((root / "film0.dcm").read_bytes()[:-2]))
+    exif = Image.Exif()
+    exif[0x010E], exif[0x013B] = "MRN4711089 Quenzer^Ottoline 19610412", "Ottoline Quenzer"
+    Image.fromarray(ramp(np.uint8, 8)).save(root / "photo.jpg", exif=exif)
+    (root / "photo.txt").write_text(REPORT)
+    return tmp_path / "archive"
+
+
+def _stream(data):
+    return io.BytesIO(data)
+
+
+def run(archive, output, *, dataset=None, **privacy):
+    tree = {
+        "dataset": {
+            "name": "table", "file": str(archive / "**/*.*"), "report_suffix": ".txt",
+            "patient": "PatientID", "study": "StudyInstanceUID", "view": "ViewPosition",
+            "missing_view": "prompt-without-view",
+        } | (dataset or {}),
+        "size": 16, "part_size": 2, "workers": 0, "privacy": privacy,
+    }  # fmt: skip
+    return ingest(build(Ingest, tree, where="test"), output)
+
+
+def every_byte(folder):
+    """All files of a folder, and all values of its tables, which compression would hide."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.name, path.read_bytes()
+        if path.suffix == ".parquet":
+            yield path.name, repr(pq.read_table(path).to_pylist()).encode()
+
+
+def test_nothing_planted_is_in_any_byte_of_any_output(archive, tmp_path, caplog, capfd):
+    caplog.set_level("DEBUG")
+    manifest = run(archive, tmp_path / "out", hash_ids=True)
+    counts = manifest["counts"]
+    assert counts["samples"] >= 4
+    assert counts["redacted.PatientName"] >= 4
+    found = [
+        (name, planted)
+        for name, data in every_byte(tmp_path / "out")
+        for planted in PLANTED
+        if planted in data.lower()
+    ]
+    assert found == []
+    said = caplog.text + "".join(capfd.readouterr())
+    assert not any(planted.decode() in said.lower() for planted in PLANTED)
+    prompts = pq.read_table(tmp_path / "out/samples.parquet")["prompt"].to_pylist()
+    assert all("left effusion" in prompt for prompt in prompts)
+
+
+def test_what_exif_says_of_a_photograph_is_kept_out_too(archive, tmp_path):
+    folder = archive / "MRN4711089"
+    line = "film,report\nphoto.jpg,Ottoline Quenzer (MRN4711089): the disc is pale.\n"
+    (folder / "films.csv").write_text(line)
+    tree = {
+        "dataset": {"name": "table", "file": str(folder / "films.csv"), "image": "film",
+                    "text": "report", "modality": "fundus", "channels": 3},
+        "size": 16, "workers": 0,
+    }  # fmt: skip
+    ingest(build(Ingest, tree, where="test"), tmp_path / "out")
+    prompts = pq.read_table(tmp_path / "out/samples.parquet")["prompt"].to_pylist()
+    assert prompts == ["fundus image, ___ (MRN___): the disc is pale."]
+    tree["privacy"] = {"whitelist": False}
+    with pytest.raises(WorkError, match="EXIF Artist"):
+        ingest(build(Ingest, tree, where="test"), tmp_path / "open")
+
+
+def test_a_kept_patient_number_fails_the_ingest_unless_it_is_allowed(archive, tmp_path):
+    with pytest.raises(WorkError, match=r"PatientID.*(hash_ids|allow)") as caught:
+        run(archive, tmp_path / "out")
+    assert MRN not in str(caught.value)
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_without_the_whitelist_the_guard_reports_what_it_finds(archive, tmp_path):
+    columns = {
+        "text": "StudyDescription",
+        "report_suffix": None,
+        "allow_tags": ["StudyDescription"],
+        "file": str(archive / "**/*.dcm"),
+    }
+    with pytest.raises(WorkError, match=r"PatientName.*prompt") as caught:
+        run(archive, tmp_path / "out", dataset=columns, hash_ids=True, whitelist=False)
+    assert "quenzer" not in str(caught.value).lower()
+    assert not (tmp_path / "out" / MANIFEST).exists()
+    with pytest.raises(WorkError, match="PatientName"):
+        run(archive, tmp_path / "reports", hash_ids=True, whitelist=False)
+
+
+def test_somebody_else_s_name_is_found_in_the_finished_folder(archive, tmp_path):
+    """The report of another patient names one whose film is in the archive."""
+    folder = archive / "second"
+    folder.mkdir()
+    dataset = pydicom.dcmread(archive / "MRN4711089" / "film0.dcm")
+    dataset.PatientName, dataset.PatientID = "Ybarra^Casimir", "MRN9999999"
+    dataset.PatientBirthDate, dataset.OtherPatientIDsSequence = "19700101", []
+    dataset[0x0011, 0x1001].value = "Ybarra^Casimir"
+    dataset.StudyInstanceUID = "1.2.826.9"
+    (folder / "film.dcm").write_bytes(written(dataset))
+    (folder / "film.txt").write_text(REPORT.replace("Ms. Quenzer", "Ottoline Quenzer"))
+    with pytest.raises(WorkError, match=r"PatientName.*samples\.parquet column prompt") as caught:
+        run(archive, tmp_path / "out", hash_ids=True)
+    assert "quenzer" not in str(caught.value).lower()
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_a_key_is_needed_and_another_key_is_another_folder(archive, tmp_path, monkeypatch):
+    manifest = run(archive, tmp_path / "out", hash_ids=True)
+    assert json.dumps(manifest).count("0123456789abcdef") == 0
+    assert run(archive, tmp_path / "out", hash_ids=True) == manifest
+    monkeypatch.setenv("ARRA_MED_HASH_KEY", "f" * 64)
+    with pytest.raises(Exception, match="hashed_with"):
+        run(archive, tmp_path / "out", hash_ids=True)
+    monkeypatch.delenv("ARRA_MED_HASH_KEY")
+    with pytest.raises(Exception, match="openssl rand"):
+        run(archive, tmp_path / "other", hash_ids=True)
