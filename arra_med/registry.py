@@ -108,6 +108,10 @@ TEACHERS = Registry(
         "linear": "arra_med.teachers.linear:LinearTeacher",
         "biomedclip": "arra_med.teachers.biomedclip:BiomedClip",
         "medsam": "arra_med.teachers.medsam:MedSam",
+        "clip-l": "arra_med.teachers.clip_l:ClipL",
+        "rad-dino": "arra_med.teachers.rad_dino:RadDino",
+        "transformers": "arra_med.teachers.transformers_encoder:TransformersEncoder",
+        "timm": "arra_med.teachers.timm_encoder:TimmEncoder",
     },
     group="arra_med.teachers",
 )

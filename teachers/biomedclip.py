@@ -1,37 +1,22 @@
 """BiomedCLIP's image tower, through open_clip (Zhang et al., arXiv 2303.00915).
 
 A ViT-B/16 at 224 px trained on 15 million figure-caption pairs of PubMed Central. Only the image
-tower is built: the text tower would ask the hub for PubMedBERT's configuration, and alignment does
-not need it.
+tower is built: alignment does not need the text tower, which is in ``biomedclip_text``.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from open_clip.model import CLIPVisionCfg
-from open_clip.timm_model import TimmModel
-from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from open_clip.transform import image_transform_v2
 from torch import Tensor
 
 from arra_med.errors import RequestError
-from arra_med.store import sha256_file
-from arra_med.teachers.base import Teacher, TeacherInfo
-from arra_med.teachers.weights import PublishedWeights, find_weights, read_checkpoint
-
-BIOMEDCLIP = PublishedWeights(
-    title="BiomedCLIP",
-    repository="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-    config="open_clip_config.json",
-    checkpoints=(  # in open_clip's order
-        "open_clip_model.safetensors",
-        "open_clip_pytorch_model.safetensors",
-        "open_clip_pytorch_model.bin",
-    ),
-)
+from arra_med.teachers.base import Teacher, TeacherInfo, concatenate, pool
+from arra_med.teachers.biomedclip_formats import TRAINED_ON, BiomedClipFolder
+from arra_med.teachers.preprocess import LibraryTransform, normalization_in_words
+from arra_med.teachers.timm_encoder import block_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +24,13 @@ class BiomedClipOptions:
     """Options of :class:`BiomedClip`.
 
     Attributes:
-        weights: folder with ``open_clip_config.json`` and a checkpoint, as the hub stores them;
-            without it, Hugging Face's cache and, if the network is allowed, the hub.
+        weights: folder as the hub stores it, of ``microsoft/BiomedCLIP-PubMedBERT_256-vit_base_
+            patch16_224`` or of ``chuhac/BiomedCLIP-vit-bert-hf`` (``local-dir:`` may stand before
+            it), or ``hf-hub:owner/name``; without it, the asset folder, Hugging Face's cache and,
+            if the network is allowed, the hub.
         projected: give the 512-d vector of the joint image-text space as ``cls`` (ARRA's authors
             align to it) in place of the 768-d one before the projection; there is then no
-            ``mean``, since patches are not projected.
+            ``mean``, since patches are not projected, and there are no layers.
     """
 
     weights: Path | None = None
@@ -62,115 +49,77 @@ class BiomedClip(Teacher):
 
     def __init__(self, options: BiomedClipOptions) -> None:
         super().__init__()
-        folder = find_weights(BIOMEDCLIP, options.weights)
-        config = _Config(folder)
+        folder = BiomedClipFolder.find(options.weights)
         self.projected = options.projected
-        self.info = config.info(options)
-        self.transform = image_transform_v2(config.preprocessing, is_train=False)
-        self.visual = config.build()
-        checkpoint = BIOMEDCLIP.checkpoint(folder)
-        state = {
-            name.removeprefix("visual."): tensor
-            for name, tensor in read_checkpoint(checkpoint).items()
-            if name.startswith("visual.")
-        }
-        try:
-            self.visual.load_state_dict(state)
-        except RuntimeError as error:
-            raise RequestError(f"{checkpoint} does not fit {config.path}: {error}") from error
+        self.info = _info(folder, options)
+        self.transform = LibraryTransform(
+            image_transform_v2(folder.preprocessing, is_train=False), rgb_first=False
+        )
+        self.visual = folder.image_tower()
+        folder.load(self.visual, "visual.")
         self.requires_grad_(False).eval()
 
     @classmethod
     def describe(cls, options: BiomedClipOptions) -> TeacherInfo:
         """See :meth:`Teacher.describe`."""
-        return _Config(find_weights(BIOMEDCLIP, options.weights)).info(options)
+        return _info(BiomedClipFolder.find(options.weights), options)
 
     @classmethod
     def identity(cls, options: BiomedClipOptions) -> dict[str, Any]:
         """See :meth:`Teacher.identity`."""
-        folder = find_weights(BIOMEDCLIP, options.weights)
-        config = _Config(folder)
-        info = config.info(options)
+        folder = BiomedClipFolder.find(options.weights)
+        info = _info(folder, options)
         return {
             "name": "biomedclip",
-            "weights_sha256": sha256_file(BIOMEDCLIP.checkpoint(folder)),
-            "architecture": config.vision.timm_model_name,
+            "weights_sha256": folder.published.sha256(folder.folder),
+            "architecture": folder.vision.timm_model_name,
             "projected": options.projected,
             "dimension": info.dimension,
             "input_size": info.input_size,
             "preprocessing": {
                 name: list(value) if isinstance(value, (list, tuple)) else value
-                for name, value in vars(config.preprocessing).items()
+                for name, value in vars(folder.preprocessing).items()
             },
         }
 
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
+    def forward(self, pixels: Tensor, layers: Sequence[int] | None = None) -> Mapping[str, Tensor]:
         """``(B, 3, S, S)`` float32 to ``cls`` and ``mean``, or the projected ``cls`` alone.
 
-        ``cls`` is the class token after the last norm, ``mean`` the mean of the patch tokens there.
+        ``cls`` is the class token after the last norm, ``mean`` the mean of the patch tokens
+        there; with ``layers``, both as they leave those blocks. See :meth:`Teacher.forward`.
         """
-        tokens_BND = self.visual.trunk.forward_features(pixels)
-        cls_BD = tokens_BND[:, 0]
-        if self.projected:
-            return {"cls": self.visual.head(cls_BD)}
-        patches_BND = tokens_BND[:, self.visual.trunk.num_prefix_tokens :]
-        return {"cls": cls_BD, "mean": patches_BND.mean(dim=1)}
+        trunk = self.visual.trunk
+        if layers is not None:
+            self.info.check_layers(layers)
+            return concatenate(
+                [
+                    pool(tokens_BND, trunk.num_prefix_tokens, class_token=True)
+                    for tokens_BND in block_outputs(trunk, pixels, layers)
+                ]
+            )
+        tokens_BND = trunk.forward_features(pixels)
+        vectors = pool(tokens_BND, trunk.num_prefix_tokens, class_token=True)
+        return {"cls": self.visual.head(vectors["cls"])} if self.projected else vectors
 
 
-class _Config:
-    """``open_clip_config.json``, read and checked.
+def _info(folder: BiomedClipFolder, options: BiomedClipOptions) -> TeacherInfo:
+    """What the image tower offers; it is built without memory to learn its sizes.
 
     Raises:
-        RequestError: if it is not of an open_clip model with a timm vision transformer whose
-            vector is the class token.
+        RequestError: if the projected vector is asked for and there is no projection.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / BIOMEDCLIP.config
-        try:
-            tree = json.loads(self.path.read_text(encoding="utf-8"))
-            model = tree["model_cfg"]
-            self.embed_dim = int(model["embed_dim"])
-            self.vision = CLIPVisionCfg(**model["vision_cfg"])
-            self.input_size = int(self.vision.image_size)
-            preprocessing = merge_preprocess_dict(PreprocessCfg(), tree.get("preprocess_cfg") or {})
-        except (ValueError, KeyError, TypeError) as error:
-            raise RequestError(
-                f"{self.path} is not open_clip's configuration: {error!r}"
-            ) from error
-        if not self.vision.timm_model_name or self.vision.timm_pool not in ("", "token"):
-            raise RequestError(
-                f"{self.path}: expected a timm vision transformer whose vector is the class token "
-                f"(BiomedCLIP's is 'vit_base_patch16_224'), found timm_model_name "
-                f"{self.vision.timm_model_name!r}, timm_pool {self.vision.timm_pool!r}"
-            )
-        self.preprocessing = PreprocessCfg(**preprocessing | {"size": self.input_size})
-
-    def info(self, options: BiomedClipOptions) -> TeacherInfo:
-        """What the image tower offers; it is built without memory to learn its width.
-
-        Raises:
-            RequestError: if the projected vector is asked for and there is no projection.
-        """
-        if options.projected and self.vision.timm_proj not in ("linear", "mlp"):
-            raise RequestError(f"'projected' is set, but {self.path} describes no projection")
-        with torch.device("meta"):
-            width = self.build().trunk.num_features
-        return TeacherInfo(
-            dimension=self.embed_dim if options.projected else width,
-            input_size=self.input_size,
-            aggregations=("cls",) if options.projected else ("cls", "mean"),
-            trained_on="PMC-15M: 15 million figure-caption pairs of PubMed Central",
-        )
-
-    def build(self) -> TimmModel:
-        """The image tower with random weights."""
-        return TimmModel(
-            self.vision.timm_model_name,
-            embed_dim=self.embed_dim,
-            image_size=self.vision.image_size,
-            pool=self.vision.timm_pool,
-            proj=self.vision.timm_proj,
-            proj_bias=self.vision.timm_proj_bias,
-            pretrained=False,
-        )
+    if options.projected and folder.vision.timm_proj not in ("linear", "mlp"):
+        raise RequestError(f"'projected' is set, but {folder.config} describes no projection")
+    trunk = folder.image_tower().trunk
+    width = trunk.num_features
+    return TeacherInfo(
+        dimension=folder.embed_dim if options.projected else width,
+        input_size=folder.input_size,
+        aggregations=("cls",) if options.projected else ("cls", "mean"),
+        trained_on=TRAINED_ON,
+        normalization=normalization_in_words(folder.preprocessing.mean, folder.preprocessing.std),
+        num_layers=0 if options.projected else len(trunk.blocks),
+        layer_dimension=0 if options.projected else width,
+        repository=folder.published.repository,
+        licence=folder.published.licence,
+    )

@@ -6,7 +6,7 @@ foundation model, and nothing that is measured with it says what a real teacher 
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,7 @@ class LinearTeacher(FittedTeacher):
             input_size=options.input_size,
             aggregations=("cls", "mean"),
             trained_on="labels of a prepared folder's training split",
+            normalization="values in [-1, 1]",
         )
 
     @classmethod
@@ -144,8 +145,10 @@ class LinearTeacher(FittedTeacher):
             "fitted_on": config["fitted_on"],
         }
 
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        """``(B, 3, S, S)`` float32 to ``{"cls": (B, D), "mean": (B, D)}``."""
+    def forward(self, pixels: Tensor, layers: Sequence[int] | None = None) -> Mapping[str, Tensor]:
+        """``(B, 3, S, S)`` float32 to ``{"cls": (B, D), "mean": (B, D)}``; it has no layers."""
+        if layers is not None:
+            self.info.check_layers(layers)
         tokens_BND, cls_BD = self.classifier(pixels)
         return {"cls": cls_BD, "mean": tokens_BND.mean(dim=1)}
 

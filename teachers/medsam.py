@@ -5,7 +5,7 @@ the vector is the mean over the patches of the encoder's output.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,13 @@ from torch import Tensor
 from transformers import SamImageProcessor, SamVisionConfig, SamVisionModel
 
 from arra_med.errors import RequestError
-from arra_med.store import sha256_file
-from arra_med.teachers.base import Teacher, TeacherInfo
-from arra_med.teachers.weights import PublishedWeights, find_weights, read_checkpoint
+from arra_med.teachers.base import Teacher, TeacherInfo, concatenate
+from arra_med.teachers.preprocess import (
+    ProcessorTransform,
+    normalization_in_words,
+    processor_settings,
+)
+from arra_med.teachers.weights import PublishedWeights, find_weights, read_checkpoint, shortened
 
 MEDSAM = PublishedWeights(
     title="MedSAM (Hugging Face conversion)",
@@ -25,6 +29,8 @@ MEDSAM = PublishedWeights(
     config="config.json",
     checkpoints=("model.safetensors", "pytorch_model.bin"),
     extra=("preprocessor_config.json",),
+    mirrors=("flaviagiammarino/medsam-vit-base",),
+    licence="Apache-2.0",
 )
 ENCODER = "vision_encoder."
 
@@ -34,8 +40,10 @@ class MedSamOptions:
     """Options of :class:`MedSam`.
 
     Attributes:
-        weights: folder of a ``SamModel`` as transformers saves it; without it, Hugging Face's
-            cache and, if the network is allowed, the hub.
+        weights: folder of a ``SamModel`` as transformers saves it (``local-dir:`` may stand before
+            it), or ``hf-hub:owner/name``; without it, the asset folder and Hugging Face's cache,
+            for ``wanglab/medsam-vit-base`` and for ``flaviagiammarino/medsam-vit-base``, and, if
+            the network is allowed, the hub.
         normalization: ``processor`` scales as the folder's ``preprocessor_config.json`` says
             (SAM's own: ImageNet mean and deviation); ``min-max`` scales every picture to [0, 1],
             as the MedSAM authors trained the encoder.
@@ -59,8 +67,9 @@ class MedSam(Teacher):
         super().__init__()
         folder = find_weights(MEDSAM, options.weights)
         config = _vision_config(folder)
-        self.info = _info(config)
-        self.transform = SamTransform(_processor(folder, config), options.normalization)
+        processor = _processor(folder, config)
+        self.info = _info(config, processor, options)
+        self.transform = SamTransform(processor, options.normalization)
         self.encoder = SamVisionModel(config).vision_encoder
         checkpoint = MEDSAM.checkpoint(folder)
         state = {
@@ -72,43 +81,45 @@ class MedSam(Teacher):
             self.encoder.load_state_dict(state)
         except RuntimeError as error:
             raise RequestError(
-                f"{checkpoint} does not fit {folder / MEDSAM.config}: {error}"
+                f"{checkpoint} does not fit {folder / MEDSAM.config}: {shortened(error)}"
             ) from error
         self.requires_grad_(False).eval()
 
     @classmethod
     def describe(cls, options: MedSamOptions) -> TeacherInfo:
         """See :meth:`Teacher.describe`."""
-        return _info(_vision_config(find_weights(MEDSAM, options.weights)))
+        folder = find_weights(MEDSAM, options.weights)
+        config = _vision_config(folder)
+        return _info(config, _processor(folder, config), options)
 
     @classmethod
     def identity(cls, options: MedSamOptions) -> dict[str, Any]:
         """See :meth:`Teacher.identity`."""
         folder = find_weights(MEDSAM, options.weights)
         config = _vision_config(folder)
-        processor = _processor(folder, config).to_dict()
-        used = [name for name in _PROCESSOR_SETTINGS if name in processor]
         return {
             "name": "medsam",
-            "weights_sha256": sha256_file(MEDSAM.checkpoint(folder)),
+            "weights_sha256": MEDSAM.sha256(folder),
             "dimension": config.output_channels,
             "input_size": config.image_size,
             "preprocessing": {
                 "normalization": options.normalization,
-                **json.loads(json.dumps({name: processor[name] for name in used})),
+                **processor_settings(_processor(folder, config)),
             },
         }
 
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        """``(B, 3, S, S)`` float32 to ``mean``, the mean over the S/16 × S/16 patches."""
+    def forward(self, pixels: Tensor, layers: Sequence[int] | None = None) -> Mapping[str, Tensor]:
+        """``(B, 3, S, S)`` float32 to ``mean``, the mean over the S/16 × S/16 patches.
+
+        With ``layers``, of the tokens as they leave those blocks, before the neck that brings them
+        to 256 channels. See :meth:`Teacher.forward`.
+        """
+        if layers is not None:
+            self.info.check_layers(layers)
+            hidden_states = self.encoder(pixels, output_hidden_states=True).hidden_states
+            return concatenate([{"mean": hidden_states[i].mean(dim=(1, 2))} for i in layers])
         patches_BDHW = self.encoder(pixels).last_hidden_state
         return {"mean": patches_BDHW.mean(dim=(2, 3))}
-
-
-_PROCESSOR_SETTINGS = (
-    "do_convert_rgb", "do_resize", "resample", "size", "do_rescale", "rescale_factor",
-    "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,24 +131,31 @@ class SamTransform:
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """One picture to ``(3, S, S)`` float32; what is not square is padded below and right."""
+        process = ProcessorTransform(self.processor)
         if self.normalization == "processor":
-            return self._process(picture)
-        pixels = self._process(picture, do_rescale=False, do_normalize=False).float()
+            return process(picture)
+        pixels = process(picture, do_rescale=False, do_normalize=False).float()
         low, high = pixels.min(), pixels.max()
         return (pixels - low) / (high - low).clamp(min=1e-8)
 
-    def _process(self, picture: Image.Image, **settings: bool) -> Tensor:
-        output = self.processor(picture.convert("RGB"), return_tensors="pt", **settings)
-        pixels: Tensor = output["pixel_values"][0]
-        return pixels
 
-
-def _info(config: SamVisionConfig) -> TeacherInfo:
+def _info(
+    config: SamVisionConfig, processor: SamImageProcessor, options: MedSamOptions
+) -> TeacherInfo:
     return TeacherInfo(
         dimension=config.output_channels,
         input_size=config.image_size,
         aggregations=("mean",),
         trained_on="1.6 million medical image-mask pairs (MedSAM), from SAM's SA-1B",
+        normalization=(
+            "each picture's own minimum and maximum to 0 and 1"
+            if options.normalization == "min-max"
+            else normalization_in_words(processor.image_mean, processor.image_std)
+        ),
+        num_layers=config.num_hidden_layers,
+        layer_dimension=config.hidden_size,
+        repository=MEDSAM.repository,
+        licence=MEDSAM.licence,
     )
 
 

@@ -12,9 +12,11 @@ import torch
 from arra_med.errors import RequestError
 from arra_med.registry import TEACHERS
 from arra_med.store import PreparedFolder, canonical_json
-from arra_med.teachers.base import TeacherInfo, aggregate
+from arra_med.teachers.base import TeacherInfo, aggregate, concatenate, pool
+from tests.teachers.models import picture
 
-BUILTIN = ("biomedclip", "linear", "medsam")
+BUILTIN = ("biomedclip", "clip-l", "linear", "medsam", "rad-dino", "timm", "transformers")
+FOLDERS = {"clip-l": "clip", "rad-dino": "dinov2", "transformers": "dinov2", "timm": "timm_vit"}
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def options_of(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str]
             chosen = plugin.Options(weights=tmp_path / "teacher", epochs=1)
             plugin.fit(chosen, prepared, torch.device("cpu"))
             return chosen
-        folder, _ = request.getfixturevalue(name)
+        folder, _ = request.getfixturevalue(FOLDERS.get(name, name))
         return plugin.Options(weights=folder)
 
     return options
@@ -53,6 +55,7 @@ def test_contract(name: str, options_of: Callable[[str], Any]) -> None:
     info = plugin.describe(options)
     assert isinstance(info, TeacherInfo)
     assert info.trained_on
+    assert info.normalization
     assert identity["name"] == name
     assert len(identity["weights_sha256"]) == 64
     assert identity["preprocessing"]
@@ -73,6 +76,49 @@ def test_contract(name: str, options_of: Callable[[str], Any]) -> None:
         assert all(vector.shape == (2, info.dimension) for vector in vectors.values())
     with pytest.raises(ValueError, match="uint8 pictures"):
         model.preprocess(torch.zeros(2, 1, 70, 70))
+    for mode in ("L", "RGB", "RGBA", "I;16"):
+        assert model.transform(picture(mode)).shape == pixels.shape[1:]
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+@pytest.mark.usefixtures("no_network")
+def test_layers(name: str, options_of: Callable[[str], Any]) -> None:
+    """Widths as declared, order as asked, one layer as part of several, wrong numbers refused."""
+    plugin, options = TEACHERS.get(name), options_of(name)
+    model, info = plugin(options), plugin.describe(options)
+    pixels = model.preprocess(torch.randint(0, 256, (2, 1, 70, 70), dtype=torch.uint8))
+    if name == "linear":
+        assert info.num_layers == 0
+        for refuse in (lambda: model(pixels, layers=[1]), lambda: info.width("cls", [1])):
+            with pytest.raises(RequestError, match=r"layers \[1\] are asked for, but this teacher"):
+                refuse()
+        return
+    last = info.num_layers
+    both, one = model(pixels, layers=[last, 1]), model(pixels, layers=[1])
+    assert set(both) == set(info.aggregations)
+    for part in both:
+        assert both[part].shape == (2, info.width(part, [last, 1]))
+        half = info.layer_dimension
+        torch.testing.assert_close(both[part][:, half:], one[part], atol=1e-5, rtol=1e-5)
+        assert (both[part][:, :half] - one[part]).abs().max() > 0.01
+    for wrong in ([0], [last + 1], [], [2, 2], [-1]):
+        for refuse in (
+            lambda numbers=wrong: model(pixels, layers=numbers),
+            lambda numbers=wrong: info.width("mean", numbers),
+        ):
+            with pytest.raises(RequestError, match=f"different numbers from 1 to {last}"):
+                refuse()
+
+
+def test_pool_and_concatenate() -> None:
+    """One class token, one register, two patches, by hand."""
+    tokens = torch.tensor([[[1.0, 2.0], [9.0, 9.0], [3.0, 5.0], [5.0, 7.0]]])
+    vectors = pool(tokens, 2, class_token=True)
+    assert {name: v.tolist() for name, v in vectors.items()} == {"cls": [[1, 2]], "mean": [[4, 6]]}
+    assert set(pool(tokens, 0, class_token=False)) == {"mean"}
+    joined = concatenate([vectors, {"cls": tokens[:, 1], "mean": tokens[:, 2]}])
+    assert joined["cls"].tolist() == [[1, 2, 9, 9]]
+    assert aggregate(joined, "cls+mean").tolist() == [[1, 2, 9, 9, 4, 6, 3, 5]]
 
 
 @pytest.mark.parametrize("name", BUILTIN)

@@ -47,6 +47,27 @@ def test_equals_transformers_image_by_image(medsam: tuple[Path, SamModel], chann
     assert ours["mean"].std() > 0.01
 
 
+@torch.inference_mode()
+def test_layers_are_before_the_neck(medsam: tuple[Path, SamModel]) -> None:
+    """Against hooks: layers 3 and 1, ``(B, H, W, 32)`` each, where the output has 16 channels."""
+    folder, reference = medsam
+    teacher = MedSam(MedSamOptions(weights=folder))
+    pixels = teacher.preprocess(pictures(1))
+    seen: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _m, _i, out: seen.append(out))
+        for layer in reference.vision_encoder.layers
+    ]
+    reference.vision_encoder(pixels)
+    for hook in hooks:
+        hook.remove()
+    expected = torch.cat([seen[2].mean((1, 2)), seen[0].mean((1, 2))], dim=1)
+    found = teacher(pixels, layers=(3, 1))
+    assert set(found) == {"mean"}
+    torch.testing.assert_close(found["mean"], expected, atol=1e-5, rtol=1e-5)
+    assert teacher.info.width("mean", (3, 1)) == 64
+
+
 def test_processor_settings_of_the_full_model_are_sams_own(tmp_path: Path) -> None:
     """A folder without a processor file, at the published 1024 px."""
     SamConfig().save_pretrained(tmp_path)
