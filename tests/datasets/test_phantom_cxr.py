@@ -15,6 +15,7 @@ import pydicom
 import pytest
 
 from arra_med.datasets import phantom_cxr
+from arra_med.datasets.phantom import collection as drawing
 from arra_med.datasets.phantom.chest import draw_chest
 from arra_med.datasets.phantom.cxr_files import dicom_bytes, stored_pixels
 from arra_med.datasets.phantom.cxr_plan import plan_studies
@@ -267,7 +268,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(collection, tmp_path, monk
 
 
 def test_any_number_of_processes_draws_the_same_bytes(collection, tmp_path, monkeypatch):
-    monkeypatch.setattr("arra_med.datasets.phantom.collection._FEWEST_PARTS", 2)
+    monkeypatch.setattr(drawing, "_FEWEST_PARTS", 2)
     several = options(tmp_path / "cxr", workers=2)
     assert several == replace(several, workers=None)  # it is no part of what is drawn
     draw_films(several)
@@ -290,17 +291,17 @@ def test_waiting_says_so_and_ends_when_the_other_gives_up(
     collection, tmp_path, monkeypatch, caplog
 ):
     root = tmp_path / "cxr"
-    monkeypatch.setattr("arra_med.datasets.phantom.collection._POLL_SECONDS", 0.01)
+    monkeypatch.setattr(drawing, "_POLL_SECONDS", 0.01)
     inside = threading.Event()
 
     def hold():
-        with collection._my_turn(root):
+        with drawing._my_turn(root):
             inside.set()
             time.sleep(0.2)
 
     first = threading.Thread(target=hold)
     first.start()
-    inside.wait()
+    assert inside.wait(timeout=30)
     with caplog.at_level("INFO"):
         draw_films(options(root))
     first.join()
