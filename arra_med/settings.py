@@ -133,18 +133,32 @@ class Features:
     Attributes:
         teacher: which teacher and its options.
         aggregation: ``cls``, ``mean`` or ``cls+mean``.
+        layers: outputs of these blocks, concatenated, 1 being the first; by default the teacher's
+            final output.
+        precision: of the forward pass; ``bf16`` and ``fp16`` are for GPUs.
         dtype: precision on disk.
-        batch_size: pictures a forward pass on a GPU; the CPU takes one at a time, so that the
-            cache does not depend on it.
+        batch_size: pictures a forward pass on a GPU, fewer if their pixels take over 64 MiB; the
+            CPU takes one at a time, so that the cache does not depend on it.
+        workers: processes that decode and prepare pictures; by default one a core for a GPU, and
+            none beside the main one for the CPU.
     """
 
     teacher: PluginConfig = plugin_field(TEACHERS)
     aggregation: Literal["cls", "mean", "cls+mean"] = "cls"
+    layers: tuple[int, ...] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int = 64
+    workers: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _positive(self, "batch_size")
+        if self.layers is not None and (
+            not self.layers or min(self.layers) < 1 or len(set(self.layers)) != len(self.layers)
+        ):
+            raise ValueError("layers must be different numbers from 1, or left out")
+        if self.workers is not None:
+            _not_negative(self, "workers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ from arra_med.store import (
 logger = logging.getLogger(__name__)
 
 KIND = "prepared"
+_CHUNK_ROWS = 64
 
 
 def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dict[str, Any]:
@@ -182,8 +183,8 @@ class _Job:
         self.writer.write_part(
             index,
             {
-                f"images/part-{index:05d}.parquet": pa.Table.from_pylist(
-                    pictures, schema=images_schema()
+                f"images/part-{index:05d}.parquet": TableStream(
+                    images_schema(), _chunks(pa.Table.from_pylist(pictures, images_schema()))
                 ),
                 _scratch("samples", index, "parquet"): pa.Table.from_pylist(rows, schema=schema),
                 _scratch("excluded", index, "jsonl"): "".join(map(_json_line, excluded)).encode(
@@ -315,6 +316,12 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
     while part := list(itertools.islice(rest, size)):
         yield part
+
+
+def _chunks(table: pa.Table) -> Iterator[pa.Table]:
+    """Few rows at a time, so that a reader need not hold a whole part's pictures."""
+    for start in range(0, table.num_rows, _CHUNK_ROWS):
+        yield table.slice(start, _CHUNK_ROWS)
 
 
 def _digest(key: str) -> int:

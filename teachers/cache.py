@@ -1,34 +1,26 @@
-"""``features``: a prepared folder's pictures to a teacher's vectors, memory-mapped Arrow.
+"""The feature cache: what it is keyed by, where it lies, and whether it fits a run.
 
-On the CPU pictures go through the teacher one at a time, whatever ``batch_size`` says: matrix
-kernels choose their order of summation by the batch's size, and the cache must not depend on it.
-On a GPU batches never cross a part; the last bits of its floats may depend on ``batch_size``.
+``arra_med.teachers.extract`` writes it.
 """
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from tqdm import tqdm
 
 from arra_med.errors import RequestError, WorkError
-from arra_med.images import decode_png
 from arra_med.registry import TEACHERS
 from arra_med.settings import Features
 from arra_med.store import (
     Cache,
-    PartWriter,
     PreparedFolder,
     difference,
     fingerprint,
     read_manifest,
-    vector_table,
 )
-from arra_med.teachers.base import FittedTeacher, Teacher, aggregate
+from arra_med.teachers.base import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -49,62 +41,8 @@ def teacher_model(settings: Features) -> Teacher:
     Raises:
         FileNotFoundError: if weights are missing.
     """
-    model: Teacher = _plugin(settings)(settings.teacher.options)
+    model: Teacher = plugin_of(settings)(settings.teacher.options)
     return model.requires_grad_(False).eval()
-
-
-def extract_features(settings: Features, prepared: PreparedFolder, device: torch.device) -> Path:
-    """Write one feature part for each image part, resumable; a finished cache is left as it is.
-
-    A teacher that learns from the prepared folder is fitted first if its weights are not there.
-
-    Returns:
-        The cache, ``<prepared>/features/<name>-<aggregation>-<fingerprint>``.
-
-    Raises:
-        FileNotFoundError: if weights are missing.
-        RequestError: if the teacher does not offer the aggregation.
-        WorkError: naming the pictures whose vector is not finite or constant, or if all pictures
-            have the same vector; nothing that looks finished is left.
-    """
-    plugin, options = _plugin(settings), settings.teacher.options
-    width = plugin.describe(options).width(settings.aggregation)
-    if issubclass(plugin, FittedTeacher) and not plugin.is_fitted(options):
-        plugin.fit(options, prepared, device)
-    config = _expected(settings, prepared)
-    if config["teacher"].get("fitted_on") not in (None, prepared.content_hash):
-        raise RequestError(
-            f"the {settings.teacher.name} teacher was fitted on other pictures than "
-            f"{prepared.folder} holds, and may have seen its test split: delete its weights (they "
-            "are fitted again) or name another folder for them"
-        )
-    folder = _folder(prepared, config)
-    num_parts = len(prepared.image_parts)
-    with PartWriter(folder, kind="features", config=config) as writer:
-        missing = writer.missing(num_parts)
-        if writer.finished:
-            logger.info("%s is already done", folder)
-            return folder
-        model = teacher_model(settings).to(device) if missing else None
-        with tqdm(total=len(prepared.keys), desc="features", unit="image") as progress:
-            for index in range(num_parts):
-                if model is None or index not in missing:
-                    progress.update(len(_read_part(folder / _part_name(index))[0]))
-                    continue
-                part = prepared.read_part(index)
-                vectors = np.zeros((len(part), width), settings.dtype)
-                start = 0
-                for rows in _vectors(model, [png for _, png in part], settings, device):
-                    vectors[start : start + len(rows)] = rows
-                    start += len(rows)
-                    progress.update(len(rows))
-                keys = [key for key, _ in part]
-                _check_vectors(keys, vectors, f"the {settings.teacher.name} teacher", WorkError)
-                table = vector_table(keys, vectors, COLUMN)
-                writer.write_part(index, {_part_name(index): table}, {"samples": len(part)})
-        _check_variety([folder / _part_name(index) for index in range(num_parts)])
-        writer.finish(num_parts)
-    return folder
 
 
 def open_features(settings: Features, prepared: PreparedFolder) -> Cache:
@@ -117,8 +55,8 @@ def open_features(settings: Features, prepared: PreparedFolder) -> Cache:
             nearest one differs, and the command that makes it.
         RequestError: naming what in the cache does not fit.
     """
-    expected = _expected(settings, prepared)
-    folder = _folder(prepared, expected)
+    expected = expected_config(settings, prepared)
+    folder = cache_folder(prepared, expected)
     if not folder.is_dir():
         raise FileNotFoundError(_explain_absence(folder, expected))
     cache = Cache(folder, kind="features", column=COLUMN)
@@ -132,51 +70,41 @@ def open_features(settings: Features, prepared: PreparedFolder) -> Cache:
     for start in range(0, len(prepared.keys), _CHUNK):
         keys = prepared.keys[start : start + _CHUNK]
         vectors = np.stack([cache[key] for key in keys])
-        _check_vectors(keys, vectors, f"{folder} ({remedy})", RequestError)
+        check_vectors(keys, vectors, f"{folder} ({remedy})", RequestError)
     return cache
 
 
-@torch.inference_mode()
-def _vectors(
-    model: Teacher, pngs: list[bytes], settings: Features, device: torch.device
-) -> Iterator[np.ndarray]:
-    """Vectors of the pictures of one part, in order, ``(b, D)`` of the settings' dtype."""
-    batch_size = 1 if device.type == "cpu" else settings.batch_size
-    for start in range(0, len(pngs), batch_size):
-        images = np.stack([decode_png(png) for png in pngs[start : start + batch_size]])
-        pixels = model.preprocess(torch.from_numpy(images).permute(0, 3, 1, 2))
-        vectors = aggregate(model(pixels.to(device)), settings.aggregation)
-        with np.errstate(over="ignore"):  # beyond float16: infinite, and refused as such
-            yield vectors.float().cpu().numpy().astype(settings.dtype)
-
-
-def _plugin(settings: Features) -> type[Teacher]:
+def plugin_of(settings: Features) -> type[Teacher]:
+    """The teacher's class."""
     plugin: type[Teacher] = TEACHERS.get(settings.teacher.name)
     return plugin
 
 
-def _expected(settings: Features, prepared: PreparedFolder) -> dict[str, Any]:
+def expected_config(settings: Features, prepared: PreparedFolder) -> dict[str, Any]:
     """Everything that the cache's content depends on."""
     return {
-        "teacher": _plugin(settings).identity(settings.teacher.options),
+        "teacher": plugin_of(settings).identity(settings.teacher.options),
         "aggregation": settings.aggregation,
+        "layers": None if settings.layers is None else list(settings.layers),
+        "precision": settings.precision,
         "dtype": settings.dtype,
         "prepared": prepared.content_hash,
     }
 
 
-def _folder(prepared: PreparedFolder, config: dict[str, Any]) -> Path:
+def cache_folder(prepared: PreparedFolder, config: dict[str, Any]) -> Path:
     """Where the cache lies: changed pictures keep the place, and are then refused by their hash."""
     own = {name: value for name, value in config.items() if name != "prepared"}
     name = f"{config['teacher']['name']}-{config['aggregation']}-{fingerprint(own)}"
     return prepared.folder / "features" / name
 
 
-def _part_name(index: int) -> str:
+def part_name(index: int) -> str:
+    """A part's file in the cache."""
     return f"part-{index:05d}.arrow"
 
 
-def _read_part(path: Path) -> tuple[list[str], np.ndarray]:
+def read_part(path: Path) -> tuple[list[str], np.ndarray]:
     """Keys and ``(N, D)`` vectors of a written part."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     column = table[COLUMN].combine_chunks()
@@ -184,7 +112,7 @@ def _read_part(path: Path) -> tuple[list[str], np.ndarray]:
     return table["key"].to_pylist(), vectors
 
 
-def _check_vectors(
+def check_vectors(
     keys: list[str], vectors: np.ndarray, whose: str, error: type[RequestError | WorkError]
 ) -> None:
     """Raise ``error`` naming keys whose vector is not finite or has all components equal."""
@@ -200,12 +128,12 @@ def _check_vectors(
             raise error(f"{whose}: vectors of {len(named)} pictures are {word}, first {first}")
 
 
-def _check_variety(parts: list[Path]) -> None:
+def check_variety(parts: list[Path]) -> None:
     """Refuse a cache in which every picture has the same vector."""
     first: np.ndarray | None = None
     seen: list[str] = []
     for path in parts:
-        keys, vectors = _read_part(path)
+        keys, vectors = read_part(path)
         if keys:
             seen += keys
             first = vectors[0] if first is None else first

@@ -22,6 +22,7 @@ LAYERS = [
         "config",
         "settings",
         "parallel",
+        "picture_loader",
         "progress",
         "assets",
     },

@@ -29,7 +29,7 @@ STAGES: dict[str, str] = {
     "validate": "check a configuration and print it resolved",
 }
 """Verbs that read a configuration."""
-SHARDED = ("ingest",)
+SHARDED = ("ingest", "features")
 """Those whose work several jobs can share."""
 
 _EPILOG = """\

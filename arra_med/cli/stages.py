@@ -89,15 +89,16 @@ def _tokenize(settings: Settings) -> Path:
     )
 
 
-def _features(settings: Settings) -> Path:
+def _features(settings: Settings, shard: "Shard | None" = None) -> Path:
     from arra_med.store import PreparedFolder
-    from arra_med.teachers.cache import extract_features
+    from arra_med.teachers.extract import extract_features, extract_in_processes
 
-    return extract_features(
-        section(settings.features, "features", "features"),
-        PreparedFolder(settings.paths.folder("prepared")),
-        pick_device(settings.device),
-    )
+    chosen = section(settings.features, "features", "features")
+    prepared = PreparedFolder(settings.paths.folder("prepared"))
+    device = pick_device(settings.device)
+    if shard is not None:
+        return extract_features(chosen, prepared, device, shard=shard)
+    return extract_in_processes(chosen, prepared, device)
 
 
 def _train(settings: Settings) -> Path:
@@ -146,4 +147,7 @@ _STAGES: dict[str, Callable[[Settings], Path]] = {
     "report": _report,
 }
 
-_SHARDED: dict[str, Callable[[Settings, "Shard"], Path]] = {"ingest": _ingest}
+_SHARDED: dict[str, Callable[[Settings, "Shard"], Path]] = {
+    "ingest": _ingest,
+    "features": _features,
+}

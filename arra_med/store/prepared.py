@@ -103,12 +103,32 @@ class PreparedFolder:
         Raises:
             FileNotFoundError: if the part is gone.
         """
+        return [pair for chunk in self.read_chunks(index) for pair in chunk]
+
+    def read_chunks(self, index: int) -> Iterator[list[tuple[str, bytes]]]:
+        """As :meth:`read_part`, a few dozen pictures at a time (one row group of the file)."""
+        for group in range(self.num_chunks(index)):
+            yield self.read_chunk(index, group)
+
+    def num_chunks(self, index: int) -> int:
+        """How many chunks (row groups) an image part has."""
+        return int(self._part(index).num_row_groups)
+
+    def chunk_size(self, index: int, group: int) -> int:
+        """How many pictures a chunk holds."""
+        return int(self._part(index).metadata.row_group(group).num_rows)
+
+    def read_chunk(self, index: int, group: int) -> list[tuple[str, bytes]]:
+        """``(key, PNG bytes)`` of one chunk of an image part."""
+        table = self._part(index).read_row_group(group)
+        pngs = table["image"].combine_chunks().field("bytes").to_pylist()
+        return list(zip(table["key"].to_pylist(), pngs, strict=True))
+
+    def _part(self, index: int) -> pq.ParquetFile:
         path = self.image_parts[index]
         if not path.is_file():
             raise FileNotFoundError(f"{path} is listed in {MANIFEST} but is not there")
-        table = pq.read_table(path)
-        pngs = table["image"].combine_chunks().field("bytes").to_pylist()
-        return list(zip(table["key"].to_pylist(), pngs, strict=True))
+        return pq.ParquetFile(path)
 
     def images(self, keys: Sequence[str]) -> dict[str, bytes]:
         """PNG bytes of the given samples.

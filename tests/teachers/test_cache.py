@@ -22,7 +22,8 @@ from arra_med.registry import TEACHERS
 from arra_med.settings import Features
 from arra_med.store import PreparedFolder, read_manifest
 from arra_med.teachers.base import Teacher, TeacherInfo
-from arra_med.teachers.cache import extract_features, open_features, teacher_model
+from arra_med.teachers.cache import open_features, teacher_model
+from arra_med.teachers.extract import extract_features
 from arra_med.teachers.linear import LinearOptions
 from arra_med.teachers.preprocess import SquashAndScale
 
@@ -111,14 +112,14 @@ import torch
 from arra_med import store
 from arra_med.config import PluginConfig
 from arra_med.settings import Features
-from arra_med.teachers import cache, linear
+from arra_med.teachers import extract as extraction, linear
 
 def extract(name):
     root = Path(sys.argv[1])
     weights = root / f"{name}-teacher"
     options = linear.LinearOptions(weights=weights, dimension=8, patch=16, epochs=2)
     settings = Features(teacher=PluginConfig(name="linear", options=options))
-    cache.extract_features(settings, store.PreparedFolder(root / name), torch.device("cpu"))
+    extraction.extract_features(settings, store.PreparedFolder(root / name), torch.device("cpu"))
 
 def child(delay):
     pid = os.fork()
@@ -352,6 +353,8 @@ def test_manifest_records_what_the_vectors_depend_on(
     folder = extract_features(linear(tmp_path / "teacher"), prepared, CPU)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"] == {"samples": 40}
-    assert set(manifest["config"]) == {"teacher", "aggregation", "dtype", "prepared"}
+    assert set(manifest["config"]) == {
+        "teacher", "aggregation", "layers", "precision", "dtype", "prepared",
+    }  # fmt: skip
     assert manifest["config"]["prepared"] == prepared.content_hash
     assert manifest["config"]["teacher"]["name"] == "linear"

@@ -1,0 +1,136 @@
+"""Pictures of a prepared folder as batches for an encoder, decoded by worker processes.
+
+The order is the folder's, whatever the number of workers; a batch never crosses a part.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from arra_med.images import decode_png
+from arra_med.store import PreparedFolder
+
+Transform = Callable[[Image.Image], Tensor]
+
+_BATCH_BYTES = 64 * 2**20  # several batches a worker wait in shared memory
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures of one part.
+
+    Attributes:
+        part: its number.
+        keys: of the pictures, ``B``.
+        pixels: ``(B, C, S, S)``, what the transform gives, in pinned memory if asked for.
+    """
+
+    part: int
+    keys: list[str]
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class _Place:
+    part: int
+    chunk: int
+    start: int
+    stop: int
+
+
+class _Batches(Dataset[Batch]):
+    """Batches by number; what a worker process holds."""
+
+    def __init__(
+        self, prepared: PreparedFolder, transform: Transform, places: Sequence[_Place]
+    ) -> None:
+        self._prepared = prepared
+        self._transform = transform
+        self._places = places
+        self._last: tuple[tuple[int, int], list[tuple[str, bytes]]] | None = None
+
+    def __getitem__(self, number: int) -> Batch:
+        place = self._places[number]
+        chosen = self._chunk(place.part, place.chunk)[place.start : place.stop]
+        pictures = [to_picture(png) for _, png in chosen]
+        pixels = torch.stack([self._transform(picture) for picture in pictures])
+        return Batch(place.part, [key for key, _ in chosen], pixels)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _chunk(self, part: int, chunk: int) -> list[tuple[str, bytes]]:
+        if self._last is None or self._last[0] != (part, chunk):
+            self._last = ((part, chunk), self._prepared.read_chunk(part, chunk))
+        return self._last[1]
+
+
+def to_picture(png: bytes) -> Image.Image:
+    """PNG bytes as a grey or RGB picture, as ``arra-med ingest`` wrote it."""
+    array = decode_png(png)
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def load_pictures(
+    prepared: PreparedFolder,
+    parts: Sequence[int],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """Every picture of the given parts, in order.
+
+    Args:
+        prepared: the folder.
+        parts: numbers of its image parts.
+        transform: a picture to ``(C, S, S)``; is pickled to the workers.
+        batch_size: most pictures a batch; fewer if their pixels take more than 64 MiB.
+        workers: processes that decode and transform; 0 does it in this one.
+        pin_memory: for asynchronous copies to a GPU.
+
+    Raises:
+        FileNotFoundError: if a part is gone.
+    """
+    places = _places(prepared, parts, _fitting(prepared, parts, transform, batch_size))
+    loader = DataLoader(
+        _Batches(prepared, transform, places),
+        batch_size=None,
+        num_workers=min(workers, len(places)),
+        pin_memory=pin_memory,
+        prefetch_factor=2 if workers and places else None,
+        multiprocessing_context="spawn" if workers and places else None,
+        worker_init_fn=_one_thread,
+    )
+    yield from loader
+
+
+def _fitting(
+    prepared: PreparedFolder, parts: Sequence[int], transform: Transform, batch_size: int
+) -> int:
+    """The batch size at which the pixels fit into what workers may hold."""
+    for part in parts:
+        for chunk in prepared.read_chunks(part):
+            if chunk:
+                pixels = transform(to_picture(chunk[0][1]))
+                return max(1, min(batch_size, _BATCH_BYTES // pixels.nbytes))
+    return batch_size
+
+
+def _places(prepared: PreparedFolder, parts: Sequence[int], batch_size: int) -> list[_Place]:
+    return [
+        _Place(part, chunk, start, min(start + batch_size, size))
+        for part in parts
+        for chunk in range(prepared.num_chunks(part))
+        for size in [prepared.chunk_size(part, chunk)]
+        for start in range(0, size, batch_size)
+    ]
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
