@@ -182,7 +182,8 @@ class Backbone:
     """The language model: a folder that transformers opens, or a LLaMA from random weights.
 
     Attributes:
-        pretrained: folder of an ``AutoModelForCausalLM`` and its tokenizer.
+        pretrained: folder of an ``AutoModelForCausalLM`` and its tokenizer, or ``owner/name``
+            of one in the asset folder.
         llama: sizes of a new model; exactly one of the two is given.
         dropout: of attention, where the architecture has it.
         max_prompt_tokens: longest prompt; longer ones are refused or cut, see ``long_prompts``.

@@ -195,12 +195,11 @@ def _encoded(
 
 def _forward(model: Teacher, pixels: Tensor, settings: Features, device: torch.device) -> Tensor:
     """``(B, 3, S, S)`` pixels to ``(B, D)`` vectors on the device, not waited for."""
-    if device.type == "cpu":
-        single = [_vectors(model, picture[None], settings) for picture in pixels]
-        return torch.cat(single)
     with torch.autocast(
         device.type, _AUTOCAST.get(settings.precision), enabled=settings.precision in _AUTOCAST
     ):
+        if device.type == "cpu":
+            return torch.cat([_vectors(model, picture[None], settings) for picture in pixels])
         return _vectors(model, pixels.to(device, non_blocking=True), settings)
 
 

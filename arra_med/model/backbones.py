@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from arra_med.assets.folder import asset_path
 from arra_med.errors import RequestError
 from arra_med.model.layout import ImageLayout
 from arra_med.settings import Backbone, Llama
@@ -74,18 +75,22 @@ def build_backbone(
     return model, tokenizer, layout
 
 
-def load_pretrained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Open a local folder with transformers, in float32, without network or remote code.
+def load_pretrained(where: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Open a language model with transformers, in float32, without network or remote code.
+
+    Args:
+        where: a local folder, or ``owner/name`` of a model in the asset folder.
 
     Raises:
         FileNotFoundError: if the folder or its config.json is not there.
         RequestError: if transformers cannot open it as a causal language model.
     """
+    folder = where if where.is_dir() else asset_path(str(where)) or where
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"no language model at {folder} (config.json is missing). Download the model's folder "
-            "on a machine with internet (huggingface-cli download <name> --local-dir <folder>), "
-            "copy it to this machine and point backbone.pretrained at it"
+            f"no language model at {folder} (config.json is missing), nor an asset of that name. "
+            "On a machine with internet run 'arra-med assets fetch <owner>/<name>', copy it to "
+            "this machine and set backbone.pretrained to that name, or to any model's folder"
         )
     try:
         AutoConfig.from_pretrained(folder, local_files_only=True)
