@@ -20,8 +20,7 @@ def make_layout(*, rep: bool = False) -> ImageLayout:
     return ImageLayout(
         start_ids=(TEXT, TEXT + 1) if rep else (TEXT,),
         end_ids=(first - 1,),
-        first_code_id=first,
-        num_codes=8,
+        code_ids=tuple(range(first, first + 8)),
         grid=GRID,
         pad_id=0,
         rep_id=TEXT if rep else None,
@@ -69,7 +68,7 @@ def naive_losses(model: ArraModel, layout: ImageLayout, items, alignment: Alignm
                 total = torch.log(torch.exp(logits).sum())
                 sample_ce.append(total - logits[following])
                 sample_z.append(total**2)
-            if alignment.span == "hybnext" and following >= layout.first_code_id:
+            if alignment.span == "hybnext" and following >= layout.code_ids[0]:
                 span.append(hidden[position])
         if alignment.span == "rep":
             span = [hidden[len(prompt)]]
@@ -120,7 +119,7 @@ def test_the_span_is_found_from_the_sample_not_from_the_end_of_the_batch() -> No
     for row, prompt in enumerate(PROMPTS):
         positions = batch["aligned"][row].nonzero()[:, 0].tolist()
         assert positions == list(range(len(prompt), len(prompt) + 6))
-        assert (batch["ids"][row, [p + 1 for p in positions]] >= layout.first_code_id).all()
+        assert (batch["ids"][row, [p + 1 for p in positions]] >= layout.code_ids[0]).all()
 
 
 def test_positions_outside_the_span_get_no_gradient() -> None:

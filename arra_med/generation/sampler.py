@@ -80,7 +80,7 @@ def draw_codes(
         ``(B, rows, columns)`` int64 codes.
     """
     device = next(model.parameters()).device
-    sequences = [[*prompt, *layout.start_ids] for prompt in prompts]
+    sequences = [layout.prompt(prompt) for prompt in prompts]
     if guidance != 1:
         sequences += [list(layout.start_ids)] * len(prompts)
     longest = max(map(len, sequences))
@@ -91,6 +91,8 @@ def draw_codes(
         attention[row, longest - len(sequence) :] = 1
     ids, attention, uniforms_BN = ids.to(device), attention.to(device), uniforms_BN.to(device)
     positions = (attention.cumsum(dim=-1) - 1).clamp(min=0)
+    token_of_code = torch.from_numpy(layout.token_of_code).to(device)
+    row_end = torch.tensor(layout.row_end_ids, dtype=torch.int64, device=device)
 
     codes: list[Tensor] = []
     cache = None
@@ -104,14 +106,16 @@ def draw_codes(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        first = layout.first_code_id
-        logits = output.logits[:, -1, first : first + layout.num_codes].float()
+        logits = output.logits[:, -1, token_of_code].float()
         if guidance != 1:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + guidance * (conditional - unconditional)
         chosen = choose_codes(logits, uniforms_BN[:, step], temperature=temperature, top_k=top_k)
         codes.append(chosen)
-        ids = (chosen + first).repeat(len(sequences) // len(prompts))[:, None]
-        attention = torch.cat([attention, attention.new_ones(len(sequences), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        ids = token_of_code[chosen].repeat(len(sequences) // len(prompts))[:, None]
+        if (step + 1) % layout.grid[1] == 0:  # a full row is closed together with its last code
+            ids = torch.cat([ids, row_end.expand(len(sequences), -1)], dim=1)
+        new = ids.shape[1]
+        attention = torch.cat([attention, attention.new_ones(len(sequences), new)], dim=1)
+        positions = positions[:, -1:] + torch.arange(1, new + 1, device=device)
     return torch.stack(codes, dim=1).reshape(-1, *layout.grid)

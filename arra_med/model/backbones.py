@@ -58,13 +58,13 @@ def build_backbone(
         tokenizer = train_text_tokenizer(prompts, settings.llama.text_vocabulary)
         text_size = len(tokenizer)
         layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
-        model = new_llama(settings.llama, vocabulary_end(layout), settings.dropout, tokenizer, seed)
+        model = new_llama(settings.llama, layout.vocabulary_end, settings.dropout, tokenizer, seed)
         return model, tokenizer, layout
     assert settings.pretrained is not None
     model, tokenizer = load_pretrained(settings.pretrained)
     text_size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
     layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
-    extend_vocabulary(model, vocabulary_end(layout))
+    extend_vocabulary(model, layout.vocabulary_end)
     if hasattr(model.config, "attention_dropout"):
         model.config.attention_dropout = settings.dropout
     elif settings.dropout:
@@ -198,11 +198,6 @@ def decoder_blocks(model: nn.Module, num_layers: int) -> nn.ModuleList:
     return outer[0]
 
 
-def vocabulary_end(layout: ImageLayout) -> int:
-    """Rows that embedding and head need for this layout."""
-    return layout.first_code_id + layout.num_codes
-
-
 def _layout(
     text_size: int,
     tokenizer: PreTrainedTokenizerBase,
@@ -218,8 +213,7 @@ def _layout(
     return ImageLayout(
         start_ids=(start,) if rep is None else (rep, start),
         end_ids=(end,),
-        first_code_id=end + 1,
-        num_codes=num_codes,
+        code_ids=tuple(range(end + 1, end + 1 + num_codes)),
         grid=grid,
         rep_id=rep,
         pad_id=end if pad is None else pad,

@@ -103,7 +103,7 @@ def load_export(folder: Path, device: torch.device) -> Export:
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
     image_tokenizer = load_tokenizer(folder / IMAGE_TOKENIZER)
     rows = model.get_output_embeddings().weight.shape[0]
-    needed = layout.first_code_id + layout.num_codes
+    needed = layout.vocabulary_end
     if rows < needed or image_tokenizer.num_codes != layout.num_codes:
         raise RequestError(
             f"{folder} does not fit together: the layout needs {needed} output rows for "

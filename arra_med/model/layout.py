@@ -1,16 +1,19 @@
 """Where image codes stand in the vocabulary and in a sequence.
 
-A sequence is ``prompt · image start · codes in raster order · image end``. The *image part* is
-everything after the image start; it is what the language model is trained to predict. Every
-position is found from the layout and the sample's own prompt length, never by counting from the
-end of a padded batch.
+A sequence is ``prompt · prompt end · image start · rows of codes · image end``; each row of codes
+may be closed by tokens of its own. The *image part* is everything after the image start; it is what
+the language model is trained to predict. Every position is found from the layout and the sample's
+own prompt length, never by counting from the end of a padded batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+
+from arra_med.errors import RequestError
 
 IGNORED = -100
 """Target of positions that no loss looks at, as in torch's cross-entropy."""
@@ -21,30 +24,88 @@ class ImageLayout:
     """Token ids of an image.
 
     Attributes:
-        start_ids: tokens that open an image; the unconditional branch of guidance sees these only.
+        start_ids: tokens that open an image, those that name its size included; the unconditional
+            branch of guidance sees these only.
         end_ids: tokens that close it.
-        first_code_id: token id of image code 0; code ``c`` is ``first_code_id + c``.
-        num_codes: how many codes there are.
+        code_ids: token id of each image code.
         grid: ``(rows, columns)`` of codes.
-        rep_id: the ``<REP>`` token among ``start_ids`` that alignment uses with span ``rep``.
         pad_id: token that fills the rest of a batch's shorter sequences.
+        rep_id: the ``<REP>`` token among ``start_ids`` that alignment uses with span ``rep``.
+        prompt_end_ids: tokens that close a prompt; absent where there is no prompt.
+        row_end_ids: tokens that close each row of codes.
+        size_ids: token that names a side of 0, 1, 2 … ``size_unit`` codes, if there are such; the
+            last two of ``start_ids`` are then those of ``grid``.
+        size_unit: codes a step of ``size_ids``.
     """
 
     start_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
-    first_code_id: int
-    num_codes: int
+    code_ids: tuple[int, ...]
     grid: tuple[int, int]
     pad_id: int
     rep_id: int | None = None
+    prompt_end_ids: tuple[int, ...] = ()
+    row_end_ids: tuple[int, ...] = ()
+    size_ids: tuple[int, ...] = ()
+    size_unit: int = 1
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the codebook."""
+        return len(self.code_ids)
 
     @property
     def codes_per_image(self) -> int:
         """``rows · columns``."""
         return self.grid[0] * self.grid[1]
 
-    def image_ids(self, codes: np.ndarray) -> np.ndarray:
-        """``(rows · columns,)`` codes to the token ids of a whole image, start and end included.
+    @property
+    def vocabulary_end(self) -> int:
+        """Rows that embedding and head need for this layout."""
+        special = (self.pad_id, *self.start_ids, *self.end_ids, *self.row_end_ids)
+        return max((*special, *self.prompt_end_ids, *self.size_ids, *self.code_ids)) + 1
+
+    @cached_property
+    def token_of_code(self) -> np.ndarray:
+        """``(num_codes,)`` int64 token ids."""
+        return np.asarray(self.code_ids, np.int64)
+
+    def with_grid(self, rows: int, columns: int) -> "ImageLayout":
+        """The same layout for images of another size.
+
+        Raises:
+            RequestError: if no token names such a side.
+        """
+        if (rows, columns) == self.grid:
+            return self
+        sides = []
+        for side in (rows, columns):
+            step, rest = divmod(side, self.size_unit)
+            if rest or not 0 < step < len(self.size_ids):
+                largest = (len(self.size_ids) - 1) * self.size_unit
+                named = (
+                    f"it names sides of {self.size_unit} to {largest} codes in steps of "
+                    f"{self.size_unit}"
+                    if self.size_ids
+                    else "it has no tokens that name an image's size"
+                )
+                raise RequestError(
+                    f"this model draws {self.grid[0]} × {self.grid[1]} codes and cannot be asked "
+                    f"for {rows} × {columns}: {named}"
+                )
+            sides.append(self.size_ids[step])
+        return replace(self, grid=(rows, columns), start_ids=(*self.start_ids[:-2], *sides))
+
+    def prompt(self, prompt_ids: Sequence[int]) -> list[int]:
+        """What stands before an image: the prompt and its end, the image start."""
+        closed = [*prompt_ids, *self.prompt_end_ids] if len(prompt_ids) else []
+        return [*closed, *self.start_ids]
+
+    def image_part(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``(rows · columns,)`` codes to the token ids after the image start.
+
+        Returns:
+            ``(U,)`` int64 ids, image end included, and ``(U,)`` bool: which of them are codes.
 
         Raises:
             ValueError: if the number of codes or a code does not fit.
@@ -53,32 +114,51 @@ class ImageLayout:
             raise ValueError(f"expected {self.codes_per_image} codes, got shape {codes.shape}")
         if codes.min() < 0 or codes.max() >= self.num_codes:
             raise ValueError(f"codes must be in 0 … {self.num_codes - 1}, got {codes.max()}")
-        body = codes.astype(np.int64) + self.first_code_id
-        return np.concatenate([np.array(self.start_ids), body, np.array(self.end_ids)])
+        rows, columns = self.grid
+        row_end = np.tile(np.asarray(self.row_end_ids, np.int64), (rows, 1))
+        body = np.concatenate([self.token_of_code[codes].reshape(rows, columns), row_end], axis=1)
+        is_code = np.zeros(body.shape, bool)
+        is_code[:, :columns] = True
+        end = np.asarray(self.end_ids, np.int64)
+        return (
+            np.concatenate([body.reshape(-1), end]),
+            np.concatenate([is_code.reshape(-1), np.zeros(len(end), bool)]),
+        )
 
     def example(self, prompt_ids: Sequence[int], codes: np.ndarray) -> "Example":
         """One training sequence."""
-        image = self.image_ids(codes)
-        ids = np.concatenate([np.asarray(prompt_ids, np.int64), image])
-        begin = len(prompt_ids) + len(self.start_ids)  # index of the first code
+        before = self.prompt(prompt_ids)
+        image, is_code = self.image_part(codes)
+        ids = np.concatenate([np.asarray(before, np.int64), image])
+        begin = len(before)  # index of the first code
         targets = np.full(len(ids), IGNORED, np.int64)
-        targets[begin - 1 : -1] = ids[begin:]
+        targets[begin - 1 : -1] = image
         aligned = np.zeros(len(ids), bool)
         if self.rep_id is None:
-            aligned[begin - 1 : begin - 1 + self.codes_per_image] = True
+            aligned[begin - 1 : -1] = is_code
         else:
-            aligned[len(prompt_ids) + self.start_ids.index(self.rep_id)] = True
+            aligned[begin - len(self.start_ids) + self.start_ids.index(self.rep_id)] = True
         return Example(ids=ids, targets=targets, aligned=aligned)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, fit for :meth:`from_json`."""
-        return asdict(self)
+        """Plain values, fit for :meth:`from_json`; a run of code ids is given by its ends."""
+        value = asdict(self)
+        first, last = self.code_ids[0], self.code_ids[-1]
+        if self.code_ids == tuple(range(first, last + 1)):
+            value["code_ids"] = {"first": first, "last": last}
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        lists = {name: tuple(value[name]) for name in ("start_ids", "end_ids", "grid")}
-        return cls(**(value | lists))
+        value = dict(value)
+        if isinstance(value["code_ids"], dict):
+            value["code_ids"] = range(value["code_ids"]["first"], value["code_ids"]["last"] + 1)
+        parts: dict[str, Any] = {
+            name: tuple(part) if isinstance(part, (list, range)) else part
+            for name, part in value.items()
+        }
+        return cls(**parts)
 
 
 @dataclass(frozen=True)

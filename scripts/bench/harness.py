@@ -30,8 +30,7 @@ def llama(options: argparse.Namespace) -> tuple[LlamaConfig, ImageLayout]:
     layout = ImageLayout(
         start_ids=(TEXT_TOKENS,),
         end_ids=(TEXT_TOKENS + 1,),
-        first_code_id=TEXT_TOKENS + 2,
-        num_codes=options.codes,
+        code_ids=tuple(range(TEXT_TOKENS + 2, TEXT_TOKENS + 2 + options.codes)),
         grid=(options.side, options.side),
         pad_id=0,
     )

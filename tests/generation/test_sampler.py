@@ -10,7 +10,7 @@ from arra_med.generation.sampler import choose_codes, draw_codes, sample_uniform
 from arra_med.model.layout import ImageLayout
 
 LAYOUT = ImageLayout(
-    start_ids=(20,), end_ids=(21,), first_code_id=22, num_codes=10, grid=(2, 3), pad_id=0
+    start_ids=(20,), end_ids=(21,), code_ids=tuple(range(22, 32)), grid=(2, 3), pad_id=0
 )
 PROMPTS = [[1, 5, 6, 7, 8], [1, 4], [1]]
 
@@ -29,22 +29,38 @@ def uniforms(count: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.stack([sample_uniforms(seed, f"k{i}", 0, 6) for i in range(count)]))
 
 
+FULL = ImageLayout(
+    start_ids=(20, 16, 17),
+    end_ids=(21, 19),
+    code_ids=(29, 23, 31, 24, 22, 30, 25, 28, 26, 27),
+    grid=(2, 3),
+    pad_id=0,
+    prompt_end_ids=(19,),
+    row_end_ids=(18,),
+)
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, FULL], ids=["plain", "full"])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_greedy_equals_a_loop_without_cache_or_padding(model, guidance: float) -> None:
+def test_greedy_equals_a_loop_without_cache_or_padding(
+    model, guidance: float, layout: ImageLayout
+) -> None:
     drawn = draw_codes(
-        model, LAYOUT, PROMPTS, uniforms(3), guidance=guidance, temperature=0, top_k=0
+        model, layout, PROMPTS, uniforms(3), guidance=guidance, temperature=0, top_k=0
     )
     for row, prompt in enumerate(PROMPTS):
-        conditional, unconditional = [*prompt, 20], [20]
+        unconditional = list(layout.start_ids)
+        conditional = [*prompt, *layout.prompt_end_ids, *unconditional]
         expected = []
-        for _ in range(6):
+        for step in range(6):
             with torch.no_grad():
-                c = model(torch.tensor([conditional])).logits[0, -1, 22:32]
-                u = model(torch.tensor([unconditional])).logits[0, -1, 22:32]
+                c = model(torch.tensor([conditional])).logits[0, -1, list(layout.code_ids)]
+                u = model(torch.tensor([unconditional])).logits[0, -1, list(layout.code_ids)]
             code = int((u + guidance * (c - u)).argmax())
             expected.append(code)
-            conditional.append(code + 22)
-            unconditional.append(code + 22)
+            new = [layout.code_ids[code], *(layout.row_end_ids if step == 2 else ())]
+            conditional += new
+            unconditional += new
         assert drawn[row].flatten().tolist() == expected
 
 

@@ -114,8 +114,8 @@ def test_a_pretrained_folder_is_extended(tmp_path: Path, with_rep: bool) -> None
     assert len(read) == len(tokenizer) <= 290
     assert layout.start_ids == ((300, 301) if with_rep else (300,))
     assert layout.rep_id == (300 if with_rep else None)
-    assert layout.first_code_id == 302 + with_rep
-    assert model.get_output_embeddings().weight.shape[0] == layout.first_code_id + 8
+    assert layout.code_ids[0] == 302 + with_rep
+    assert model.get_output_embeddings().weight.shape[0] == layout.code_ids[0] + 8
 
 
 def test_a_missing_model_says_how_to_bring_it(tmp_path: Path) -> None:

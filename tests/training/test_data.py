@@ -7,7 +7,7 @@ from arra_med.model.layout import IGNORED, ImageLayout
 from arra_med.training.data import RankShare
 
 LAYOUT = ImageLayout(
-    start_ids=(20,), end_ids=(21,), first_code_id=22, num_codes=10, grid=(2, 2), pad_id=0
+    start_ids=(20,), end_ids=(21,), code_ids=tuple(range(22, 32)), grid=(2, 2), pad_id=0
 )
 
 
