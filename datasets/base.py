@@ -69,12 +69,14 @@ class DatasetAdapter(ABC):
         channels: 1 if pictures are kept grey, 3 if in colour.
         pseudonymous_tags: header tags whose values are pseudonyms by the source's own publication,
             so that they may stand in outputs.
+        id_tags: header tags whose values become patient and study ids and keys as they are.
     """
 
     Options: ClassVar[type[Any]]
     channels: Literal[1, 3] = 1
     label_names: tuple[str, ...] = CHEXPERT_LABELS
     pseudonymous_tags: ClassVar[frozenset[str]] = frozenset()
+    id_tags: frozenset[str] = frozenset()
 
     @abstractmethod
     def __init__(self, options: Any) -> None: ...  # noqa: ANN401 - an instance of self.Options

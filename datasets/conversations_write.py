@@ -39,6 +39,8 @@ def write_conversations(prepared: Path, output: Path) -> Path:
     folder = PreparedFolder(prepared)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RequestError(f"{output} exists already: give another folder, or delete it")
+    if output.absolute().is_relative_to(prepared.absolute()):
+        raise RequestError(f"{output} lies inside {prepared}: give a folder outside it")
     _check_keys(folder)
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))

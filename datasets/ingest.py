@@ -94,15 +94,18 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
             logger.info("already done: %s", folder)
             return read_manifest(folder, KIND)
     adapter: DatasetAdapter = DATASETS.get(settings.dataset.name)(settings.dataset.options)
+    allow = frozenset(settings.privacy.allow) | adapter.pseudonymous_tags
+    privacy.check_tags(settings.privacy, adapter.id_tags - allow)
     decoder = Decoder(
         adapter,
         size=settings.size,
         crop=settings.crop,
         whitelist=settings.privacy.whitelist,
         scan=settings.privacy.scan,
-        allow=frozenset(settings.privacy.allow) | adapter.pseudonymous_tags,
+        allow=allow,
         key=key,
     )
+    _refuse_output_in_source(settings, folder)
     with writer:
         if writer.finished:  # another process finished it in the meantime
             return read_manifest(folder, KIND)
@@ -309,6 +312,20 @@ class _Job:
             f"none of {self.num_items} items became a sample ({listed or 'no items'}).{example} "
             f"All are listed in {self.writer.partial / 'excluded.jsonl'}"
         )
+
+
+def _refuse_output_in_source(settings: Ingest, folder: Path) -> None:
+    """A source that is walked would find our own files the next time."""
+    for name in ("root", "file", "reports"):
+        given = getattr(settings.dataset.options, name, None)
+        if given is None:
+            continue
+        parts = itertools.takewhile(lambda part: not set("*?[") & set(part), Path(given).parts)
+        source = Path(*parts)
+        if source.is_dir() and folder.absolute().is_relative_to(source.absolute()):
+            raise RequestError(
+                f"{folder} lies inside the source {source}: choose a paths.output outside it"
+            )
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -35,6 +35,7 @@ from arra_med.datasets.base import DatasetAdapter, Picture
 from arra_med.datasets.dicom_folder import PictureFiles
 from arra_med.datasets.paths import is_file, key_from_path, relative_source, without_suffix
 from arra_med.datasets.pictures import read_picture
+from arra_med.datasets.privacy import identifiers
 from arra_med.datasets.reports import has_words
 from arra_med.datasets.table_labels import LabelReader
 from arra_med.datasets.table_options import TableOptions
@@ -68,6 +69,10 @@ class Table(DatasetAdapter):
         self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
         self._views = self._wanted_views()
+        if isinstance(self._lines, PictureFiles):
+            self.id_tags = identifiers.ID_TAGS & {
+                column for column in (options.patient, options.study, options.key) if column
+            }
         if options.patient is None:
             logger.warning("no patient column: every picture is taken for a patient of its own")
 
@@ -91,7 +96,10 @@ class Table(DatasetAdapter):
                 item = _excluded(line, "duplicate-image", "an earlier row has this picture")
             elif isinstance(item, Sample) and item.key in keys:
                 item = _excluded(
-                    line, "duplicate-key", "an earlier row has this key; give a column 'key'"
+                    line,
+                    "duplicate-key",
+                    "an earlier row has this key"
+                    + ("" if self.options.key else "; give a column 'key'"),
                 )
             if isinstance(item, Sample):
                 keys.add(item.key)

@@ -1,6 +1,7 @@
 """Labels from a table's cells: one column a label, or one column that lists what is present."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from arra_med.datasets.table_options import TableOptions
@@ -18,6 +19,7 @@ _VALUES: dict[str, int | None] = {
 
 _LONGEST_LABEL = 80
 """Characters; longer values of a label column are report text."""
+_ENOUGH, _OFTEN = 20, 3
 
 
 class LabelReader:
@@ -69,7 +71,8 @@ class LabelReader:
     def _vocabulary(
         self, options: TableOptions, rows: Iterable[tuple[int, Row]]
     ) -> tuple[str, ...]:
-        found = {value for _, row in rows for value in self._listed(row)}
+        counts = Counter(value for _, row in rows for value in set(self._listed(row)))
+        found = set(counts)
         if not found:
             raise RequestError(f"{options.file}: column {self._list_column!r} is empty everywhere")
         long = max(found, key=len)
@@ -79,12 +82,20 @@ class LabelReader:
                 f"characters, more than a label has ({_LONGEST_LABEL}): it looks like text. Name "
                 "another column, or the labels wanted in 'label_values'."
             )
+        repeated = [value for value, count in counts.items() if count >= _OFTEN]
         if options.label_values is None:
+            if counts.total() >= _ENOUGH and len(found) > counts.total() / 2:
+                raise RequestError(
+                    f"{options.file}: the {counts.total()} values of column {self._list_column!r} "
+                    f"are {len(found)} different ones: they look like names or numbers, not "
+                    "labels. Name another column, or the labels wanted in 'label_values'."
+                )
             return tuple(sorted(found))
         absent = [value for value in options.label_values if value not in found]
         if absent:
-            labels_only = len(long) <= _LONGEST_LABEL
-            there = f"; found: {', '.join(sorted(found)[:20])}" if labels_only else ""
+            known = [value for value in sorted(repeated) if len(value) <= _LONGEST_LABEL]
+            # A value that stands in one or two rows could be a person's name.
+            there = f"; often there: {', '.join(known[:20])}" if known else ""
             raise RequestError(
                 f"{options.file}: no cell of {self._list_column!r} lists {', '.join(absent)}{there}"
             )

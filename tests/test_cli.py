@@ -31,7 +31,19 @@ def test_info_of_a_folder(capsys: pytest.CaptureFixture[str], prepared: Prepared
     assert '"kind": "prepared"' in out
     assert run(capsys, "info", prepared.folder / "nowhere")[0] == 2
     (prepared.folder / "samples.parquet").write_bytes(b"")
-    assert run(capsys, "info", prepared.folder, "--verify")[0] == 2
+    assert run(capsys, "info", prepared.folder, "--verify")[0] == 1
+
+
+def test_overrides_may_stand_behind_a_shard(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("paths: {output: nowhere}\n")
+    assert run(capsys, "ingest", path, "--shard", "0/2", "ingest.size=x")[0] == 2
+    for wrong in (["--shards", "0/2"], ["--shard", "0/2", "stray"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["ingest", str(path), *wrong])
+        assert ended.value.code == 2
 
 
 @pytest.mark.parametrize(

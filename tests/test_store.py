@@ -197,7 +197,10 @@ def test_verify_names_changed_and_missing_files(tmp_path: Path) -> None:
     write(tmp_path / "a")
     (tmp_path / "a" / "part-0.bin").write_bytes(b"x")
     (tmp_path / "a" / "part-1.bin").unlink()
-    with pytest.raises(RequestError, match=r"missing \['part-1.bin'\], changed \['part-0.bin'\]"):
+    (tmp_path / "a" / "part-9.bin").write_bytes(b"x")
+    with pytest.raises(
+        WorkError, match=r"1 missing \(first part-1.bin\), 1 changed \(first part-0.bin\), 1 not"
+    ):
         verify(tmp_path / "a", "things")
 
 

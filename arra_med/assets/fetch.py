@@ -34,6 +34,8 @@ from arra_med.store import locked
 
 logger = logging.getLogger(__name__)
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+
 
 def fetch(asset: Asset, root: Path, *, source: Path | None = None) -> Path:
     """Bring ``asset`` into the asset folder ``root``; one that is there and whole is left.
@@ -67,6 +69,7 @@ def fetch(asset: Asset, root: Path, *, source: Path | None = None) -> Path:
                 _download(asset, partial) if source is None else _copy(asset, source, partial)
             )
             record = _record(asset, partial, where, known)
+            _refuse_without_weights(asset, record)
         finally:
             if not any(partial.iterdir()):
                 partial.rmdir()  # nothing that a next attempt could go on from
@@ -86,6 +89,16 @@ def _require_network(asset: Asset) -> None:
         raise RequestError(
             f"{asset.name} cannot be fetched by a program: {asset.note} ({asset.page})"
         )
+
+
+def _refuse_without_weights(asset: Asset, record: Record) -> None:
+    """A folder of configuration files alone is a download that was cut short."""
+    if asset.source == "form" or any(name.endswith(_WEIGHTS) for name in record.files):
+        return
+    raise RequestError(
+        f"{asset.name}: there are no weights among {', '.join(sorted(record.files)[:10])}; "
+        f"expected a file ending in {', '.join(_WEIGHTS)}"
+    )
 
 
 def _is_whole(folder: Path, asset: Asset) -> bool:

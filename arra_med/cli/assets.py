@@ -6,13 +6,22 @@ archive, ``unpack`` and ``check`` it where there is none.
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arra_med.assets.folder import RECORD, default_folder, folder_name, how_to_get, human_size
+from arra_med.assets.folder import (
+    RECORD,
+    default_folder,
+    folder_name,
+    how_to_get,
+    human_size,
+)
 from arra_med.errors import RequestError, WorkError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from arra_med.assets.catalogue import Asset
@@ -70,6 +79,8 @@ def run(options: argparse.Namespace) -> None:
         WorkError: if something is missing or damaged, or does not arrive.
     """
     root = options.folder or default_folder()
+    if options.action not in ("fetch", "unpack") and not root.is_dir():
+        logger.warning("the asset folder %s does not exist", root)
     if options.action == "list":
         _list(options.config, root, as_json=options.json)
     elif options.action == "fetch":

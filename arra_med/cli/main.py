@@ -5,15 +5,18 @@ progress bars to stderr. Nothing heavy is imported before a verb needs it.
 """
 
 import argparse
+import contextlib
+import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from arra_med._version import __version__
 from arra_med.cli import assets
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, WorkError
 
 logger = logging.getLogger("arra_med")
 
@@ -89,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = build_parser().parse_args(arguments)
+    options = _parse(arguments)
     level = logging.WARNING if options.quiet else logging.INFO
     if int(os.environ.get("RANK", "0")) > 0:
         level = logging.ERROR  # rank 0 speaks for all
@@ -102,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.setLevel(level)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it may quote a patient's header
     run = _verb(options.verb)
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, _interrupt)  # as Slurm ends a job
     try:
         run(options)
     except KeyboardInterrupt:
@@ -110,9 +115,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2, debug=options.debug)
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         return _fail(f"cannot use this path: {error}", 2, debug=options.debug)
+    except WorkError as error:
+        return _fail(str(error), 1, debug=options.debug)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "the disk is full: make room and run the same command again" if full else error
+        return _fail(str(hint), 1, debug=options.debug)
     except Exception as error:  # noqa: BLE001 - the last boundary: every failure ends in one line
         return _fail(f"{type(error).__name__}: {error}", 1, debug=options.debug)
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; settings to override may also stand behind ``--shard``."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    strange = [word for word in rest if word.startswith("-") or "=" not in word]
+    if strange or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _verb(name: str) -> Callable[[argparse.Namespace], None]:

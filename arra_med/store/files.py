@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arra_med._version import __version__
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, WorkError
 from arra_med.schema import SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
@@ -141,11 +141,15 @@ def content_hash(folder: Path, kind: str) -> str:
     return sha256_bytes(canonical_json(files).encode())
 
 
-def verify(folder: Path, kind: str) -> None:
+def verify(folder: Path, kind: str) -> int:
     """Compare every file of a finished folder with its manifest.
 
+    Returns:
+        How many files there are.
+
     Raises:
-        RequestError: naming the files that are missing or changed.
+        WorkError: naming the files that are missing, changed, or lie among them without being
+            listed.
     """
     files: dict[str, str] = read_manifest(folder, kind)["files"]
     missing = [name for name in files if not (folder / name).is_file()]
@@ -154,11 +158,20 @@ def verify(folder: Path, kind: str) -> None:
         for name, digest in files.items()
         if name not in missing and sha256_file(folder / name) != digest
     ]
-    if missing or changed:
-        raise RequestError(
-            f"{folder} does not match its manifest: missing {missing[:5]}, changed {changed[:5]} "
-            f"({len(missing)} and {len(changed)} in all); delete the folder and make it again"
+    added = sorted(
+        path.relative_to(folder).as_posix()
+        for parent in {(folder / name).parent for name in files}
+        for path in parent.glob("*")
+        if path.is_file() and path.relative_to(folder).as_posix() not in {*files, MANIFEST}
+    )
+    found = {"missing": missing, "changed": changed, "not listed": added}
+    problems = [f"{len(names)} {what} (first {names[0]})" for what, names in found.items() if names]
+    if problems:
+        raise WorkError(
+            f"{folder} does not match its manifest: {', '.join(problems)}; delete the folder and "
+            "make it again, or remove what is not listed"
         )
+    return len(files)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -202,9 +202,9 @@ def _prompts(summary: Mapping[str, Any]) -> str:
         f"Words a prompt, template included: {words['median']:,} in the median, 95 % have "
         f"{words['p95']:,} or fewer, at most {words['max']:,}.",
         _histogram("words", words["bins"], whole_numbers=True),
-        f"{number(twins['distinct'], 'text')} in all. Samples that share theirs with another one: "
-        f"{twins['samples_that_share']:,} "
-        f"({percent(twins['samples_that_share'], num_samples)}). Texts in more than one split: "
+        f"{number(twins['distinct'], 'prompt')} in all. Samples that share theirs with another "
+        f"one: {twins['samples_that_share']:,} "
+        f"({percent(twins['samples_that_share'], num_samples)}). Prompts in more than one split: "
         f"{twins['in_several_splits']:,}.",
         "Clean-up of the texts, and how often it was applied:" if edits else "",
         _table(["clean-up", "applied"], edits) if edits else "No clean-up was applied.",

@@ -7,6 +7,7 @@
 from arra_med.datasets.privacy.folder_scan import scan_folder
 from arra_med.datasets.privacy.pseudonyms import (
     KEY_VARIABLE,
+    check_tags,
     key_fingerprint,
     leak_message,
     load_key,
@@ -22,6 +23,7 @@ __all__ = [
     "Leak",
     "Redactor",
     "Watch",
+    "check_tags",
     "key_fingerprint",
     "leak_message",
     "load_key",

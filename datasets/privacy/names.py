@@ -165,13 +165,18 @@ class NameMatcher:
             if width > 1 and not _INSIDE.fullmatch(_gap(text, tokens, last - 1)):
                 break
             joined, other = joined + tokens[last].text, other + tokens[last].other
-            part = self._parts.get(joined) or self._parts.get(other)
+            part = self._parts.get(joined) or self._parts.get(other) or self._genitive(joined)
             if part is not None:
                 found = _Hit(position, width, part)
         token = tokens[position]
         if found is None and token.text in self._initials and text[token.start].isupper():
             found = _Hit(position, 1, None)
         return found
+
+    def _genitive(self, word: str) -> _Part | None:
+        """``Oberhubers``, of a name that tells something alone."""
+        part = self._parts.get(word[:-1]) if word.endswith("s") and len(word) > 4 else None
+        return part if part is not None and part.strong else None
 
     def _trimmed(self, text: str, tokens: Sequence[Token], run: list[_Hit]) -> list[_Hit]:
         """The run without particles at its edges, and without initials that are just letters."""

@@ -3,14 +3,17 @@
 Without the key nobody can try out patient numbers.
 """
 
+import difflib
 import hashlib
 import hmac
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from pydicom.datadict import keyword_dict, tag_for_keyword
 
 from arra_med.datasets.privacy.folder_scan import IMAGE_METADATA
 from arra_med.datasets.privacy.identifiers import kind_of
@@ -26,6 +29,30 @@ KEY_VARIABLE = "ARRA_MED_HASH_KEY"
 
 _SHORTEST_KEY = 16
 _REMEDY = "make one with 'openssl rand -hex 32 > key', keep it secret, and name it in {setting}"
+
+
+def check_tags(privacy: "Privacy", id_tags: Collection[str]) -> None:
+    """Refuse names of tags that do not exist, and ids that the scan would find at the end.
+
+    Args:
+        privacy: the settings.
+        id_tags: header tags whose values would stand in the output as they are.
+
+    Raises:
+        RequestError: naming all of them, with the remedies.
+    """
+    for tag in privacy.allow:
+        if tag.isalnum() and tag_for_keyword(tag) is None:
+            near = difflib.get_close_matches(tag, keyword_dict, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RequestError(f"ingest.privacy.allow names {tag!r}, which is no DICOM tag{hint}")
+    if id_tags and privacy.scan and not privacy.hash_ids:
+        tags = ", ".join(sorted(id_tags))
+        raise RequestError(
+            f"{tags} of the headers would stand in the output as they are. Replace them by keyed "
+            "hashes (ingest.privacy.hash_ids=true); or, if they are pseudonyms already, say so "
+            f"(ingest.privacy.allow=[{tags}])"
+        )
 
 
 def load_key(privacy: "Privacy") -> bytes | None:
@@ -132,10 +159,10 @@ def leak_message(leaks: Iterable[Leak]) -> str:
     remedies = []
     named = [tag for tag in tags if tag != IMAGE_METADATA]
     if named:
-        example = next((tag for tag in named if kind_of(tag) in ("id", "uid")), named[0])
+        ids = [tag for tag in named if kind_of(tag) in ("id", "uid")] or named[:1]
         remedies += [
             "replace ids by keyed hashes (ingest.privacy.hash_ids=true)",
-            f"allow a tag that holds pseudonyms already (ingest.privacy.allow=[{example}])",
+            f"allow tags that hold pseudonyms already (ingest.privacy.allow=[{', '.join(ids)}])",
             "remove names and numbers from reports and file names, with "
             "ingest.privacy.whitelist=true if it is off",
         ]

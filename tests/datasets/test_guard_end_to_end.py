@@ -12,7 +12,7 @@ from PIL import Image
 
 from arra_med.config import build
 from arra_med.datasets.ingest import ingest
-from arra_med.errors import WorkError
+from arra_med.errors import RequestError, WorkError
 from arra_med.settings import Ingest
 from arra_med.store import MANIFEST
 from tests.datasets.films import film, ramp, written
@@ -122,11 +122,13 @@ def test_what_exif_says_of_a_photograph_is_kept_out_too(archive, tmp_path):
         ingest(build(Ingest, tree, where="test"), tmp_path / "open")
 
 
-def test_a_kept_patient_number_fails_the_ingest_unless_it_is_allowed(archive, tmp_path):
-    with pytest.raises(WorkError, match=r"PatientID.*(hash_ids|allow)") as caught:
+def test_kept_numbers_are_refused_at_the_start_unless_they_are_allowed(archive, tmp_path):
+    with pytest.raises(RequestError, match=r"PatientID, StudyInstanceUID.*hash_ids.*allow"):
         run(archive, tmp_path / "out")
-    assert MRN not in str(caught.value)
-    assert not (tmp_path / "out" / MANIFEST).exists()
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RequestError, match=r"'PatientsID'.*did you mean 'PatientID'"):
+        run(archive, tmp_path / "out", allow=["PatientsID", "StudyInstanceUID"])
+    run(archive, tmp_path / "out", allow=["PatientID", "StudyInstanceUID"])
 
 
 def test_without_the_whitelist_the_guard_reports_what_it_finds(archive, tmp_path):

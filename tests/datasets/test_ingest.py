@@ -18,7 +18,7 @@ from arra_med.datasets.table import Table
 from arra_med.errors import RequestError, WorkError
 from arra_med.registry import DATASETS
 from arra_med.schema import Sample
-from arra_med.settings import Ingest
+from arra_med.settings import Ingest, Privacy
 from arra_med.store import (
     MANIFEST,
     PARTIAL,
@@ -300,6 +300,19 @@ def test_an_adapter_that_repeats_keys_is_refused(source, tmp_path, monkeypatch):
     monkeypatch.setattr(DATASETS, "get", lambda name: Repeating)
     with pytest.raises(WorkError, match="gave 19 keys twice"):
         ingest(settings(source), tmp_path / "out")
+
+
+def test_an_output_inside_a_walked_source_is_refused(source, tmp_path):
+    options = Table.Options(file=source, text_suffix=".txt")
+    chosen = Ingest(dataset=PluginConfig(name="table", options=options), workers=0)
+    with pytest.raises(RequestError, match="lies inside the source"):
+        ingest(chosen, source / "work" / "prepared")
+    assert not (source / "work").exists()
+
+
+def test_a_key_without_hashes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="hash_ids"):
+        Privacy(key_file=tmp_path / "key")
 
 
 def test_the_folder_describes_itself(source, tmp_path, caplog):

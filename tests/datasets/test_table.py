@@ -178,8 +178,16 @@ def test_a_column_that_lists_labels(root):
     ]  # fmt: skip
     chosen = table(root, text, label_column="found", label_values=("Effusion",))
     assert [i.labels for i in chosen.items()] == [{"Effusion": v} for v in (1, None, 0)]
-    with pytest.raises(RequestError, match=r"lists Efusion; found: Edema, Effusion, No Finding"):
+    text += "d.png,x,Edema\ne.png,x,Edema;Anna Meyer\n"
+    with pytest.raises(RequestError, match=r"lists Efusion; often there: Edema$"):
         table(root, text, label_column="found", label_values=("Efusion",))
+
+
+def test_a_column_that_names_people_is_no_list_of_labels(root):
+    rows = "".join(f"{i}.png,x,Anna Meyer{i}\n" for i in range(24))
+    with pytest.raises(RequestError, match="24 different ones: they look like names") as caught:
+        table(root, "file,report,name\n" + rows, label_column="name")
+    assert "Meyer" not in str(caught.value)
 
 
 def test_own_split_keeps_a_patient_together(root):
