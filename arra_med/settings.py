@@ -68,6 +68,10 @@ class Privacy:
     scan: bool = True
     allow: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.key_file is not None and not self.hash_ids:
+            raise ValueError("key_file does nothing without hash_ids: true")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ingest:
@@ -178,6 +182,33 @@ class Llama:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adaptation of a pretrained backbone (arXiv 2106.09685), merged at export.
+
+    The rows of image tokens in embedding and head are trained in full beside it.
+
+    Attributes:
+        rank: r of the updates.
+        alpha: an update counts ``alpha / rank`` times.
+        dropout: of the adapters' input.
+        target_modules: last parts of the names of adapted linear layers (``q_proj``); by default
+            all of the decoder blocks.
+    """
+
+    rank: int = 16
+    alpha: float = 32
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _positive(self, "rank", "alpha")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.target_modules is not None and not all([self.target_modules, *self.target_modules]):
+            raise ValueError("target_modules must be names of layers, or left out for all")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """The language model: a folder that transformers opens, or a LLaMA from random weights.
 
@@ -185,6 +216,7 @@ class Backbone:
         pretrained: folder of an ``AutoModelForCausalLM`` and its tokenizer, or ``owner/name``
             of one in the asset folder.
         llama: sizes of a new model; exactly one of the two is given.
+        lora: train low-rank updates of a pretrained model; by default all weights are trained.
         dropout: of attention, where the architecture has it.
         max_prompt_tokens: longest prompt; longer ones are refused or cut, see ``long_prompts``.
         long_prompts: ``refuse`` or ``truncate`` (counted in the log).
@@ -192,6 +224,7 @@ class Backbone:
 
     pretrained: Path | None = None
     llama: Llama | None = None
+    lora: Lora | None = None
     dropout: float = 0.0
     max_prompt_tokens: int = 256
     long_prompts: Literal["refuse", "truncate"] = "refuse"
@@ -202,6 +235,11 @@ class Backbone:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if (self.pretrained is None) == (self.llama is None):
             raise ValueError("give exactly one of 'pretrained' (a folder) and 'llama' (sizes)")
+        if self.lora is not None and self.pretrained is None:
+            raise ValueError(
+                "lora adapts a pretrained model; a new LLaMA has random weights and is trained "
+                "in full: remove lora, or give 'pretrained'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
