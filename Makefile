@@ -32,6 +32,8 @@ check: $(STAMP)
 	$(BIN)/python -m pytest
 
 bench: $(STAMP)
+	$(BIN)/python scripts/bench/ingest.py
+	$(BIN)/python scripts/bench/features.py
 	$(BIN)/python scripts/bench/train_step.py
 	$(BIN)/python scripts/bench/generate.py
 

@@ -1,5 +1,6 @@
 """Ordered work in several processes, with bounded memory; nothing outlives the main process."""
 
+import functools
 import multiprocessing
 import os
 import threading
@@ -7,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
 from arra_med.errors import WorkError
@@ -18,6 +20,18 @@ B = TypeVar("B")
 def available_cores() -> int:
     """Cores this process may use: of the machine, or of its Slurm allocation."""
     return len(os.sched_getaffinity(0))
+
+
+def process_context(*modules: str) -> ForkServerContext:
+    """How worker processes start: forked from a server that has imported ``modules`` once.
+
+    Sixteen processes that each import torch take minutes on a shared disk, and a fork of the main
+    process is unsafe beside Arrow's threads and CUDA. The server keeps the modules of the first
+    call; what it lacks, a worker imports by itself.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *modules])
+    return context
 
 
 def map_in_order(
@@ -45,7 +59,7 @@ def map_in_order(
         return
     with ProcessPoolExecutor(
         workers,
-        mp_context=multiprocessing.get_context("spawn"),  # fork is unsafe beside Arrow's threads
+        mp_context=process_context(_module_of(work)),
         initializer=_start_worker,
         initargs=(work, start),
     ) as pool:
@@ -64,6 +78,11 @@ def map_in_order(
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _module_of(work: Callable[..., Any]) -> str:
+    inner = work.func if isinstance(work, functools.partial) else work
+    return str(inner.__module__)
 
 
 _work: Callable[[Any], Any] | None = None  # of a worker process

@@ -98,7 +98,10 @@ DATASETS = Registry(
 TOKENIZERS = Registry(
     "image tokenizer",
     base="arra_med.tokenizers.base:ImageTokenizer",
-    builtin={"monai-vqvae": "arra_med.tokenizers.monai_vqvae:MonaiVqvae"},
+    builtin={
+        "monai-vqvae": "arra_med.tokenizers.monai_vqvae:MonaiVqvae",
+        "chameleon-vq": "arra_med.tokenizers.chameleon_vq:ChameleonVq",
+    },
     group="arra_med.tokenizers",
 )
 TEACHERS = Registry(

@@ -217,7 +217,10 @@ class Backbone:
             of one in the asset folder.
         llama: sizes of a new model; exactly one of the two is given.
         lora: train low-rank updates of a pretrained model; by default all weights are trained.
-        dropout: of attention, where the architecture has it.
+        dropout: of attention, where the architecture has it; in Chameleon's family of what each
+            half of a block adds.
+        zero_image_head: start with the output head's image rows at zero, as ARRA's authors do with
+            a model that writes but does not draw.
         max_prompt_tokens: longest prompt; longer ones are refused or cut, see ``long_prompts``.
         long_prompts: ``refuse`` or ``truncate`` (counted in the log).
     """
@@ -226,6 +229,7 @@ class Backbone:
     llama: Llama | None = None
     lora: Lora | None = None
     dropout: float = 0.0
+    zero_image_head: bool = False
     max_prompt_tokens: int = 256
     long_prompts: Literal["refuse", "truncate"] = "refuse"
 
@@ -235,6 +239,8 @@ class Backbone:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if (self.pretrained is None) == (self.llama is None):
             raise ValueError("give exactly one of 'pretrained' (a folder) and 'llama' (sizes)")
+        if self.zero_image_head and self.pretrained is None:
+            raise ValueError("zero_image_head is for a pretrained model: remove it")
         if self.lora is not None and self.pretrained is None:
             raise ValueError(
                 "lora adapts a pretrained model; a new LLaMA has random weights and is trained "
@@ -354,6 +360,8 @@ class Generation:
         guidance: classifier-free guidance g in u + g·(c - u); 1 for none.
         temperature: of sampling; 0 picks the likeliest code.
         top_k: sample among the k likeliest codes; 0 for all.
+        size: height and width in pixels, for models whose vocabulary names them; by default the
+            size the model was trained on.
     """
 
     split: Literal["train", "validate", "test"] = "test"
@@ -363,9 +371,12 @@ class Generation:
     guidance: float = 4.0
     temperature: float = 1.0
     top_k: int = 2000
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "images_per_prompt", "batch_size")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size must be a height and a width in pixels, got {self.size}")
         _not_negative(self, "temperature", "top_k", "guidance")
         if self.limit is not None:
             _positive(self, "limit")

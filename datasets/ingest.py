@@ -187,7 +187,9 @@ class _Job:
             index,
             {
                 f"images/part-{index:05d}.parquet": TableStream(
-                    images_schema(), _chunks(pa.Table.from_pylist(pictures, images_schema()))
+                    images_schema(),
+                    _chunks(pa.Table.from_pylist(pictures, images_schema())),
+                    packed=False,
                 ),
                 _scratch("samples", index, "parquet"): pa.Table.from_pylist(rows, schema=schema),
                 _scratch("excluded", index, "jsonl"): "".join(map(_json_line, excluded)).encode(

@@ -9,6 +9,7 @@ Several jobs share the parts as shards; so do the processes of ``torchrun``, one
 import itertools
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from arra_med.teachers.cache import (
 logger = logging.getLogger(__name__)
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_AHEAD = 2  # batches that a GPU is given before the vectors of an earlier one are fetched
 
 
 def extract_features(
@@ -112,6 +114,7 @@ def extract_in_processes(
         return extract_features(settings, prepared, device)
     if str(device) == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)  # where memory is pinned, too
     torch.distributed.init_process_group("gloo")
     try:
         plugin, options = plugin_of(settings), settings.teacher.options
@@ -182,15 +185,52 @@ def _num_workers(settings: Features, device: torch.device) -> int:
 def _encoded(
     model: Teacher, batches: Iterator[Batch], settings: Features, device: torch.device
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Batches with their ``(B, D)`` vectors; on a GPU one batch runs while another is read."""
-    waiting: tuple[Batch, Tensor] | None = None
+    """Batches with their ``(B, D)`` vectors; a GPU has work while others are read and written."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch, _to_numpy(_forward(model, batch.pixels, settings, device), settings)
+        return
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    running: deque[tuple[Batch, Tensor, torch.cuda.Event]] = deque()
     for batch in batches:
-        vectors = _forward(model, batch.pixels, settings, device)
-        if waiting is not None:
-            yield waiting[0], _to_numpy(waiting[1], settings)
-        waiting = (batch, vectors)
-    if waiting is not None:
-        yield waiting[0], _to_numpy(waiting[1], settings)
+        running.append((batch, *_start(model, batch.pixels, settings, copying)))
+        if len(running) > _AHEAD:
+            yield _finish(*running.popleft(), settings)
+    while running:
+        yield _finish(*running.popleft(), settings)
+
+
+def _start(
+    model: Teacher, pixels: Tensor, settings: Features, copying: torch.cuda.Stream
+) -> tuple[Tensor, torch.cuda.Event]:
+    """Begin a forward pass on a GPU without waiting for anything.
+
+    Pixels are copied beside the pass that runs. Vectors are copied back right behind their own
+    pass: asked for later, the copy would stand behind the passes begun since.
+
+    Args:
+        model: on the GPU.
+        pixels: ``(B, 3, S, S)`` in pinned memory.
+        settings: precision, aggregation …
+        copying: a stream of the GPU for copies alone.
+
+    Returns:
+        ``(B, D)`` on the CPU, and the event after which they are there.
+    """
+    computing = torch.cuda.current_stream(copying.device)
+    with torch.cuda.stream(copying):
+        there = pixels.to(copying.device, non_blocking=True)
+    computing.wait_stream(copying)
+    there.record_stream(computing)  # or its memory were given away while the pass reads it
+    vectors = _forward(model, there, settings, copying.device).float()
+    return vectors.to("cpu", non_blocking=True), computing.record_event()
+
+
+def _finish(
+    batch: Batch, vectors: Tensor, ready: torch.cuda.Event, settings: Features
+) -> tuple[Batch, np.ndarray]:
+    ready.synchronize()
+    return batch, _to_numpy(vectors, settings)
 
 
 def _forward(model: Teacher, pixels: Tensor, settings: Features, device: torch.device) -> Tensor:
@@ -200,7 +240,7 @@ def _forward(model: Teacher, pixels: Tensor, settings: Features, device: torch.d
     ):
         if device.type == "cpu":
             return torch.cat([_vectors(model, picture[None], settings) for picture in pixels])
-        return _vectors(model, pixels.to(device, non_blocking=True), settings)
+        return _vectors(model, pixels.to(device), settings)
 
 
 def _vectors(model: Teacher, pixels: Tensor, settings: Features) -> Tensor:

@@ -27,3 +27,28 @@ def test_a_bench_prints_figure_and_bound(name: str, arguments: list[str], expect
     )
     assert expected in done.stdout
     assert "bound" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        (
+            "features.py",
+            "--device cpu --images 24 --films 1 --alone 2 --size 64 --batch-size 4",
+            "one at a time",
+        ),
+        ("ingest.py", "--repeats 1 --films 2 --small 4", "decode"),
+    ],
+)
+def test_a_bench_of_the_data_prints_figure_and_bound(
+    name: str, arguments: str, expected: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCH / name), *arguments.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert expected in done.stdout
+    assert "bound" in done.stdout

@@ -84,8 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     write.add_argument("prepared", type=Path, help="a prepared folder")
     write.add_argument("output", type=Path, help="folder for the JSON files and pictures")
-    info = verbs.add_parser("info", help="say what a folder of ours holds", parents=[common])
+    info = verbs.add_parser(
+        "info", help="say what a folder of ours or a model is", parents=[common]
+    )
     info.add_argument("folder", type=Path)
+    info.add_argument("--json", action="store_true", help="everything, for programs")
     info.add_argument("--verify", action="store_true", help="compare every file with its hash")
     return parser
 

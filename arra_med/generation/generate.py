@@ -11,10 +11,12 @@ import torch
 from tqdm import tqdm
 
 from arra_med.config import to_tree
+from arra_med.errors import RequestError
 from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
 from arra_med.generation.sampler import draw_codes, sample_uniforms
 from arra_med.images import encode_png
 from arra_med.model.export import Export, load_export
+from arra_med.model.layout import ImageLayout
 from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Generation
 from arra_med.store import PartWriter, PreparedFolder
@@ -50,6 +52,7 @@ def generate(
             "training.prompt_dropout, or set generation.guidance to 1",
             settings.guidance,
         )
+    layout = sized_layout(export, settings.size)
     rows = choose_prompts(prepared, settings)
     requests = [(row, index) for row in rows for index in range(settings.images_per_prompt)]
     config = {
@@ -70,7 +73,7 @@ def generate(
                 table = []
                 for start in range(0, len(_part(requests, part)), settings.batch_size):
                     batch = _part(requests, part)[start : start + settings.batch_size]
-                    pictures = draw(export, batch, settings, seed)
+                    pictures = draw(export, layout, batch, settings, seed)
                     for (row, index), picture in zip(batch, pictures, strict=True):
                         name = image_name(row["key"], index)
                         files[name] = encode_png(picture)
@@ -92,8 +95,37 @@ def choose_prompts(prepared: PreparedFolder, settings: Generation) -> list[dict[
     return [rows[i] for i in np.linspace(0, len(rows) - 1, settings.limit).round().astype(int)]
 
 
+def sized_layout(export: Export, size: tuple[int, int] | None) -> ImageLayout:
+    """The export's layout, for pictures of ``size`` (height, width) pixels if one is asked for.
+
+    Raises:
+        RequestError: if the size is no whole number of codes, the model has no tokens for it, or
+            prompt and image would not fit into its context.
+    """
+    layout = export.layout
+    if size is None:
+        return layout
+    patch = export.image_tokenizer.image_size // export.image_tokenizer.grid[0]
+    if size[0] % patch or size[1] % patch:
+        raise RequestError(f"generation.size {size}: expected multiples of {patch} px, one code")
+    layout = layout.with_grid(size[0] // patch, size[1] // patch)
+    context = getattr(export.model.config.get_text_config(), "max_position_embeddings", None)
+    image = len(layout.image_part(np.zeros(layout.codes_per_image, np.int64))[0])
+    needed = export.info["max_prompt_tokens"] + len(layout.prompt([0])) - 1 + image
+    if context is not None and needed > context:
+        raise RequestError(
+            f"generation.size {size} takes {needed} tokens with the longest prompt, the model has "
+            f"room for {context}"
+        )
+    return layout
+
+
 def draw(
-    export: Export, batch: list[tuple[dict[str, Any], int]], settings: Generation, seed: int
+    export: Export,
+    layout: ImageLayout,
+    batch: list[tuple[dict[str, Any], int]],
+    settings: Generation,
+    seed: int,
 ) -> list[np.ndarray]:
     """Pictures of one batch of ``(sample, index)``.
 
@@ -107,11 +139,11 @@ def draw(
         max_tokens=export.info["max_prompt_tokens"],
         long_prompts=export.info["long_prompts"],
     )
-    count = export.layout.codes_per_image
+    count = layout.codes_per_image
     uniforms = np.stack([sample_uniforms(seed, row["key"], i, count) for row, i in batch])
     codes = draw_codes(
         export.model,
-        export.layout,
+        layout,
         prompts,
         torch.from_numpy(uniforms),
         guidance=settings.guidance,

@@ -1,7 +1,8 @@
 """Backbones: any ``AutoModelForCausalLM`` with image codes added to its vocabulary.
 
 New token ids follow the model's own: ``[<REP>,] image start, image end, code 0, code 1, …``. The
-text tokenizer is left as it is; ``ImageLayout`` says where the image ids are.
+text tokenizer is left as it is; ``ImageLayout`` says where the image ids are. Checkpoints of
+Chameleon's family have image tokens of their own, which are used as they are.
 """
 
 import logging
@@ -25,6 +26,9 @@ from transformers import (
 
 from arra_med.assets.folder import asset_path
 from arra_med.errors import RequestError
+from arra_med.model.chameleon import ChameleonDrawer
+from arra_med.model.chameleon_import import is_chameleon, load_chameleon
+from arra_med.model.chameleon_layout import chameleon_layout
 from arra_med.model.layout import ImageLayout
 from arra_med.settings import Backbone, Llama
 
@@ -52,7 +56,9 @@ def build_backbone(
 
     Raises:
         FileNotFoundError: if the pretrained folder is not there.
-        RequestError: if it does not hold a causal language model and its tokenizer.
+        RequestError: if it does not hold a causal language model and its tokenizer, if a checkpoint
+            of Chameleon's family does not fit the image tokenizer, or if a setting cannot take
+            effect.
     """
     if settings.llama is not None:
         tokenizer = train_text_tokenizer(prompts, settings.llama.text_vocabulary)
@@ -62,16 +68,16 @@ def build_backbone(
         return model, tokenizer, layout
     assert settings.pretrained is not None
     model, tokenizer = load_pretrained(settings.pretrained)
-    text_size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
-    layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
-    extend_vocabulary(model, layout.vocabulary_end)
-    if hasattr(model.config, "attention_dropout"):
-        model.config.attention_dropout = settings.dropout
-    elif settings.dropout:
-        raise RequestError(
-            f"backbone.dropout is {settings.dropout} but {type(model).__name__} has no "
-            "attention_dropout: set it to 0"
-        )
+    if isinstance(model, ChameleonDrawer):
+        layout = _family_layout(model, tokenizer, num_codes, grid, with_rep=with_rep)
+        model.drop_residuals(settings.dropout)
+    else:
+        text_size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
+        layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
+        extend_vocabulary(model, layout.vocabulary_end)
+        _set_dropout(model, settings.dropout)
+    if settings.zero_image_head:
+        zero_image_head(model, layout)
     return model, tokenizer, layout
 
 
@@ -92,10 +98,28 @@ def load_pretrained(where: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
             "On a machine with internet run 'arra-med assets fetch <owner>/<name>', copy it to "
             "this machine and set backbone.pretrained to that name, or to any model's folder"
         )
+    return open_model(folder, torch.float32)
+
+
+def open_model(
+    folder: Path, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The language model and text tokenizer of a folder, whatever their architecture.
+
+    Args:
+        folder: a local folder with ``config.json``.
+        dtype: of the weights; by default as they are stored.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        RequestError: if transformers cannot open it as a causal language model.
+    """
+    if is_chameleon(folder):
+        return load_chameleon(folder, dtype)
     try:
         AutoConfig.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32
+            folder, local_files_only=True, dtype="auto" if dtype is None else dtype
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
@@ -174,6 +198,27 @@ def extend_vocabulary(model: PreTrainedModel, size: int) -> None:
         weight[old:] = weight[:old].mean(dim=0)
 
 
+@torch.no_grad()
+def zero_image_head(model: PreTrainedModel, layout: ImageLayout) -> None:
+    """Set the output head's rows of image codes to zero, in place.
+
+    ARRA's authors start so from a model that has never drawn: every code is as likely as another.
+
+    Raises:
+        RequestError: if the head shares its rows with the embedding.
+    """
+    head = model.get_output_embeddings()
+    if head.weight is model.get_input_embeddings().weight:
+        raise RequestError(
+            f"backbone.zero_image_head would also zero what {type(model).__name__} reads of image "
+            "codes, because its head and embedding are one: set it to false"
+        )
+    rows = torch.from_numpy(layout.token_of_code).to(head.weight.device)
+    head.weight[rows] = 0
+    if getattr(head, "bias", None) is not None:
+        head.bias[rows] = 0
+
+
 def decoder_blocks(model: nn.Module, num_layers: int) -> nn.ModuleList:
     """The decoder's stack of blocks, whatever the architecture calls it.
 
@@ -196,6 +241,48 @@ def decoder_blocks(model: nn.Module, num_layers: int) -> nn.ModuleList:
             f"of {num_layers} blocks, expected one"
         )
     return outer[0]
+
+
+def _set_dropout(model: PreTrainedModel, dropout: float) -> None:
+    """Set attention dropout where the blocks keep it: they copied it when they were built."""
+    places = [module for module in model.modules() if hasattr(module, "attention_dropout")]
+    for module in places:
+        if isinstance(module.attention_dropout, nn.Dropout):
+            module.attention_dropout.p = dropout
+        else:
+            module.attention_dropout = dropout
+    if hasattr(model.config, "attention_dropout"):
+        model.config.attention_dropout = dropout
+    if dropout and not places:
+        raise RequestError(
+            f"backbone.dropout is {dropout} but {type(model).__name__} has no "
+            "attention_dropout: set it to 0"
+        )
+
+
+def _family_layout(
+    model: ChameleonDrawer,
+    tokenizer: PreTrainedTokenizerBase,
+    num_codes: int,
+    grid: tuple[int, int],
+    *,
+    with_rep: bool,
+) -> ImageLayout:
+    pad = tokenizer.pad_token_id
+    layout = chameleon_layout(
+        tokenizer.get_vocab(),
+        model.config,
+        grid=grid,
+        pad_id=tokenizer.bos_token_id if pad is None else pad,
+        with_rep=with_rep,
+    )
+    if layout.num_codes != num_codes:
+        raise RequestError(
+            f"the image tokenizer has {num_codes} codes, the backbone's vocabulary names "
+            f"{layout.num_codes}: a checkpoint of Chameleon's family draws with the tokenizer it "
+            "was trained with, 'chameleon-vq'"
+        )
+    return layout
 
 
 def _layout(

@@ -6,21 +6,26 @@ copy of the image tokenizer; ``arra.json`` holds the layout and what the model w
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from arra_med.errors import RequestError
+from arra_med.model.backbones import open_model
 from arra_med.model.layout import ImageLayout
-from arra_med.store import MANIFEST, PartWriter, canonical_json, content_hash, read_manifest
+from arra_med.store import (
+    MANIFEST,
+    ByteStream,
+    Content,
+    PartWriter,
+    canonical_json,
+    content_hash,
+    read_manifest,
+)
 from arra_med.tokenizers.base import CONFIG, WEIGHTS, ImageTokenizer, load_tokenizer
 
 ARRA = "arra.json"
@@ -77,12 +82,21 @@ def write_export(
         shutil.rmtree(scratch, ignore_errors=True)
         model.save_pretrained(scratch, state_dict=state_dict)
         text_tokenizer.save_pretrained(scratch)
-        files = {path.name: path.read_bytes() for path in sorted(scratch.iterdir())}
+        files: dict[str, Content] = {
+            path.name: ByteStream(_pieces(path)) for path in sorted(scratch.iterdir())
+        }
         for name in (CONFIG, WEIGHTS):
             files[f"{IMAGE_TOKENIZER}/{name}"] = (image_tokenizer / name).read_bytes()
         files[ARRA] = canonical_json({"layout": layout.to_json(), **info}).encode()
         writer.write_part(0, files, {})
         writer.finish(1)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file's bytes: weights may be larger than memory."""
+    with path.open("rb") as file:
+        while piece := file.read(1 << 24):
+            yield piece
 
 
 def load_export(folder: Path, device: torch.device) -> Export:
@@ -100,7 +114,7 @@ def load_export(folder: Path, device: torch.device) -> Export:
     read_manifest(folder, "export")
     arra = json.loads((folder / ARRA).read_text(encoding="utf-8"))
     layout = ImageLayout.from_json(arra.pop("layout"))
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+    model, text_tokenizer = open_model(folder)
     image_tokenizer = load_tokenizer(folder / IMAGE_TOKENIZER)
     rows = model.get_output_embeddings().weight.shape[0]
     needed = layout.vocabulary_end
@@ -112,7 +126,7 @@ def load_export(folder: Path, device: torch.device) -> Export:
         )
     return Export(
         model=model.to(device).eval(),
-        text_tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        text_tokenizer=text_tokenizer,
         image_tokenizer=image_tokenizer.to(device),
         layout=layout,
         info=arra,

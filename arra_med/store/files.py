@@ -23,10 +23,14 @@ PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class TableStream:
-    """A table too large to hold: its schema and its pieces, in order."""
+    """A table too large to hold: its schema and its pieces, in order.
+
+    ``packed`` is off for columns that hold compressed pictures already.
+    """
 
     schema: pa.Schema
     tables: Iterable[pa.Table]
+    packed: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,12 @@ def write_atomic(path: Path, content: Content) -> None:
         with temporary.open("wb") as file:
             file.writelines(content.pieces)
     elif isinstance(content, TableStream):
-        with pq.ParquetWriter(temporary, content.schema, compression="zstd") as stream:
+        with pq.ParquetWriter(
+            temporary,
+            content.schema,
+            compression="zstd" if content.packed else "none",
+            use_dictionary=content.packed,
+        ) as stream:
             for table in content.tables:
                 stream.write_table(table)
     elif path.suffix == ".parquet":

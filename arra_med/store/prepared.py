@@ -49,6 +49,10 @@ class PreparedFolder:
             )
         self.image_parts = [folder / name for name in self.manifest["files"] if "images/" in name]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: pictures alone, not the whole table for each worker."""
+        return {**self.__dict__, "samples": self.samples.slice(0, 0), "keys": [], "_row": {}}
+
     @property
     def content_hash(self) -> str:
         """One hash for everything in the folder."""

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -81,6 +82,45 @@ class TrainableTokenizer(ImageTokenizer):
     @abstractmethod
     def training_loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of one batch of ``(B, C, H, W)`` uint8 pictures, to be minimised."""
+
+
+class PublishedTokenizer(ImageTokenizer):
+    """A tokenizer that somebody else trained: ``train-tokenizer`` imports it as it is.
+
+    Attributes:
+        can_decode: whether it has a decoder; some checkpoints carry the encoder alone.
+    """
+
+    can_decode: bool = True
+
+    @classmethod
+    @abstractmethod
+    def open(
+        cls,
+        options: Any,  # noqa: ANN401 - an instance of Options
+        *,
+        image_size: int,
+        channels: int,
+    ) -> Self:
+        """Read it from the files its publisher distributes.
+
+        Raises:
+            FileNotFoundError: if they are not there.
+            RequestError: if they are another model's, or do not fit the picture size.
+        """
+
+    def import_metrics(
+        self,
+        options: Any,  # noqa: ANN401 - the instance of Options it was opened with
+        batches: Iterable[Tensor],
+    ) -> dict[str, float]:
+        """What the importer measures beside the reconstruction; nothing by default.
+
+        Args:
+            options: that it was opened with.
+            batches: held-out ``(B, C, H, W)`` uint8 pictures, on any device.
+        """
+        return {}
 
 
 def tokenizer_name(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""``train-tokenizer``: train an image tokenizer on a prepared folder's own pictures."""
+"""``train-tokenizer``: train an image tokenizer on a prepared folder, or import a published one."""
 
 import logging
 import math
@@ -15,13 +15,14 @@ from arra_med.config import to_tree
 from arra_med.errors import RequestError, WorkError
 from arra_med.images import contact_sheet, decode_png, encode_png
 from arra_med.registry import TOKENIZERS
-from arra_med.settings import Tokenizer
+from arra_med.settings import Tokenizer, TokenizerTraining
 from arra_med.store import PartWriter, PreparedFolder, canonical_json
-from arra_med.tokenizers.base import ImageTokenizer, TrainableTokenizer
+from arra_med.tokenizers.base import ImageTokenizer, PublishedTokenizer, TrainableTokenizer
 
 logger = logging.getLogger(__name__)
 
 _PANEL = 16
+_MEASURED = 256  # pictures that an importer measures on beside reconstruction
 
 
 def train_tokenizer(
@@ -29,15 +30,21 @@ def train_tokenizer(
 ) -> dict[str, Any]:
     """Train on the training split; write weights, reconstruction figures and a picture grid.
 
+    A published tokenizer is imported instead: the same files, of weights as they are. One without
+    a decoder has no reconstruction figures and no picture grid.
+
     Returns:
         The manifest; its ``metrics`` hold ``psnr_db`` (mean over held-out pictures) and
         ``codebook_perplexity``.
 
     Raises:
+        FileNotFoundError: if published weights are not there.
         RequestError: if the plug-in cannot be trained or its options do not fit the pictures.
         WorkError: if the loss is not finite.
     """
     plugin = TOKENIZERS.get(settings.plugin.name)
+    if issubclass(plugin, PublishedTokenizer):
+        return _import(plugin, settings, prepared, folder, device)
     if not issubclass(plugin, TrainableTokenizer):
         raise RequestError(f"image tokenizer {settings.plugin.name!r} is not trained here")
     config = {
@@ -70,6 +77,57 @@ def train_tokenizer(
         }
         writer.write_part(0, files, {})
         return writer.finish(1, summary={"metrics": metrics})
+
+
+def _import(
+    plugin: type[PublishedTokenizer],
+    settings: Tokenizer,
+    prepared: PreparedFolder,
+    folder: Path,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Write a published tokenizer's folder; see :func:`train_tokenizer`."""
+    name = settings.plugin.name
+    if settings.training != TokenizerTraining():
+        raise RequestError(
+            f"tokenizer.training is set, but {name!r} is a published image tokenizer, which is "
+            "imported and not trained: leave tokenizer.training out"
+        )
+    config = {"plugin": to_tree(settings.plugin), "prepared": prepared.content_hash}
+    with PartWriter(folder, kind="tokenizer", config=config) as writer:
+        if not writer.missing(1):
+            logger.info("%s is already done", folder)
+            return writer.finish(1)
+        logger.info("importing the published image tokenizer %r: nothing is trained", name)
+        options = settings.plugin.options
+        tokenizer = plugin.open(
+            options, image_size=prepared.image_size, channels=prepared.channels
+        ).to(device)
+        batches = _held_out(prepared, settings.batch_size)
+        metrics: dict[str, Any] = dict(tokenizer.import_metrics(options, batches))
+        files = tokenizer.files()
+        if tokenizer.can_decode:
+            figures, grid = reconstruct(tokenizer, prepared, "validate", settings.batch_size)
+            metrics |= figures
+            files["reconstructions.png"] = encode_png(grid)
+        else:
+            logger.warning(
+                "%r has no decoder: it can tokenize pictures for training, not draw any, so there "
+                "are no reconstruction figures",
+                name,
+            )
+        logger.info("figures of held-out pictures: %s", canonical_json(metrics).strip())
+        files["metrics.json"] = canonical_json(metrics).encode()
+        writer.write_part(0, files, {})
+        return writer.finish(1, summary={"metrics": metrics})
+
+
+def _held_out(prepared: PreparedFolder, batch_size: int) -> Iterator[Tensor]:
+    """Batches of the first validation pictures, ``(B, C, S, S)`` uint8."""
+    keys = [row["key"] for row in prepared.rows("validate")][:_MEASURED]
+    pictures = list(prepared.images(keys).values())
+    for start in range(0, len(pictures), batch_size):
+        yield to_tensor([decode_png(png) for png in pictures[start : start + batch_size]])
 
 
 def _optimise(

@@ -1,6 +1,7 @@
 """DeepSpeed: its configuration from our settings, its processes, and its gathered weights."""
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -95,7 +96,11 @@ def deepspeed_config(training: Training, world_size: int) -> dict[str, Any]:
 
 
 def make_engine(model: nn.Module, training: Training, *, total_steps: int, world_size: int) -> Any:  # noqa: ANN401 - DeepSpeed's engine is not typed
-    """Hand the model, AdamW and the schedule to DeepSpeed."""
+    """Hand the model, AdamW and the schedule to DeepSpeed.
+
+    Frozen parameters take part in the forward pass alone: the optimizer does not hold them, and
+    checkpoints leave them out, as the model is built from the same pretrained folder on resuming.
+    """
     import deepspeed
 
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
@@ -118,7 +123,29 @@ def make_engine(model: nn.Module, training: Training, *, total_steps: int, world
         ),
         config=deepspeed_config(training, world_size),
     )
+    if any(not parameter.requires_grad for parameter in model.parameters()):
+        _leave_frozen_out(engine)
     return engine
+
+
+def _leave_frozen_out(engine: Any) -> None:  # noqa: ANN401
+    """Let the engine's checkpoints hold trainable parameters only."""
+    every = engine.module.named_parameters(remove_duplicate=False)  # a tied weight has two names
+    frozen = {name for name, parameter in every if not parameter.requires_grad}
+
+    def load(src: dict[str, Tensor], dst: nn.Module) -> None:
+        missing, unexpected = dst.load_state_dict(src, strict=False)
+        wrong = sorted({*missing} - frozen) + sorted(unexpected)
+        if wrong:
+            raise RequestError(
+                f"the checkpoint is of another model: {len(wrong)} parameters are only here or "
+                f"only there, first {wrong[:3]}. Choose another paths.run, or delete the folder"
+            )
+
+    engine.save_checkpoint = functools.partial(
+        engine.save_checkpoint, exclude_frozen_parameters=True
+    )
+    engine.load_checkpoint = functools.partial(engine.load_checkpoint, custom_load_fn=load)
 
 
 def learning_rate_factor(training: Training, step: int, total_steps: int) -> float:

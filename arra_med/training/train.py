@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from arra_med.alignment import ArraModel
 from arra_med.config import dump, to_tree
-from arra_med.errors import WorkError
+from arra_med.errors import RequestError, WorkError
 from arra_med.images import encode_png
 from arra_med.model.backbones import build_backbone
 from arra_med.model.export import write_export
+from arra_med.model.lora import add_lora, merged_state, remove_lora
 from arra_med.settings import Settings, Training, section
 from arra_med.store import (
     MANIFEST,
@@ -101,18 +103,22 @@ class Trainer:
         train_rows = inputs.prepared.rows("train")
         steps = math.ceil(self.training.epochs * len(train_rows) / self.training.batch_size)
         self.total_steps = min(steps, self.training.max_steps or steps)
-        backbone, self.text_tokenizer, self.layout = build_backbone(
-            section(settings.backbone, "backbone", "train"),
+        self.backbone = section(settings.backbone, "backbone", "train")
+        model, self.text_tokenizer, self.layout = build_backbone(
+            self.backbone,
             prompts=[row["prompt"] for row in train_rows],
             num_codes=self.image_tokenizer.num_codes,
             grid=self.image_tokenizer.grid,
             with_rep=inputs.features is not None and settings.alignment.span == "rep",
             seed=settings.seed,
         )
+        if self.backbone.lora is not None:
+            add_lora(model, self.backbone.lora, self.layout, seed=settings.seed)
         self.train_set = self._examples("train")
         self.validation_set = self._examples("validate")
+        self._check_length(model)
         self.model = ArraModel(
-            backbone,
+            model,
             settings.alignment,
             teacher_dimension=inputs.features.width if inputs.features else 0,
             z_weight=self.training.z_loss,
@@ -174,9 +180,9 @@ class Trainer:
     def _step(self, step: int, batches: Iterator[dict[str, Tensor]]) -> Tensor:
         """One optimizer step; returns the sums of its losses and, last, 1."""
         self.engine.train()
-        if self.settings.backbone is not None and self.settings.backbone.dropout > 0:
-            # Dropout takes no generator; this gives each step its own masks, resumed or not.
-            torch.manual_seed(self.settings.seed + (step * self.world_size + self.rank) * 1_000_003)
+        # Dropout takes no generator; this gives each step its own masks, resumed or not. A model
+        # may have dropouts that no setting of ours names, so it does not wait for one.
+        torch.manual_seed(self.settings.seed + (step * self.world_size + self.rank) * 1_000_003)
         rounds = self.engine.gradient_accumulation_steps()
         sums = torch.zeros(len(_LOSSES) + 1, device=self.device)
         for _ in range(rounds):
@@ -249,6 +255,9 @@ class Trainer:
 
     def _export(self) -> None:
         state = gathered_state(self.model.backbone, self.training.zero_stage)
+        if self.backbone.lora is not None:
+            state = merged_state(self.model.backbone, state)
+            remove_lora(self.model.backbone)
         if self.rank == 0:
             write_export(
                 self.settings.paths.folder("export"),
@@ -264,11 +273,12 @@ class Trainer:
     def _info(self) -> dict[str, Any]:
         """What the export says of itself."""
         prepared, features = self.inputs.prepared, self.inputs.features
-        backbone = section(self.settings.backbone, "backbone", "train")
+        backbone = self.backbone
         dataset = prepared.manifest["config"]["dataset"]["name"]
         family = backbone.pretrained.name if backbone.pretrained else "llama"
+        kind = [name for name, used in (("lora", backbone.lora), ("arra", features)) if used]
         return {
-            "name": "-".join([family, *(["arra"] if features else []), dataset]),
+            "name": "-".join([family, *kind, dataset]),
             "backbone": to_tree(backbone),
             "alignment": to_tree(self.settings.alignment) if features else None,
             "teacher": features.manifest["config"]["teacher"] if features else None,
@@ -296,11 +306,30 @@ class Trainer:
             features=self.inputs.features,
             tokenizer=self.text_tokenizer,
             layout=self.layout,
-            backbone=section(self.settings.backbone, "backbone", "train"),
+            backbone=self.backbone,
             prompt_dropout=self.training.prompt_dropout if is_training else 0.0,
             seed=self.settings.seed,
             shuffle=is_training,
         )
+
+    def _check_length(self, model: PreTrainedModel) -> None:
+        """Refuse sequences that are longer than the model has positions.
+
+        Raises:
+            RequestError: saying how long they are and what to change.
+        """
+        prompt = max(map(len, [*self.train_set.prompts, *self.validation_set.prompts]))
+        rows, columns = self.layout.grid
+        image = rows * (columns + len(self.layout.row_end_ids)) + len(self.layout.end_ids)
+        longest = len(self.layout.prompt([0] * prompt)) + image
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None and longest > context:
+            raise RequestError(
+                f"the longest sequence takes {longest} tokens ({prompt} of the prompt, "
+                f"{image} of the image), {type(model).__name__} has {context} positions: lower "
+                "backbone.max_prompt_tokens (with backbone.long_prompts: truncate), or use smaller "
+                "images, a tokenizer of fewer codes, or another model"
+            )
 
     def _batches(self, first_step: int) -> Iterator[dict[str, Tensor]]:
         share = RankShare(
@@ -330,6 +359,17 @@ class Trainer:
     def _describe(self) -> None:
         if self.rank == 0:
             alignment = self.settings.alignment
+            if self.backbone.lora is not None:
+                sizes = [
+                    (getattr(p, "ds_numel", p.numel()), p.requires_grad)
+                    for p in self.model.parameters()
+                ]
+                logger.info(
+                    "LoRA of rank %d: %d of %d parameters are trained",
+                    self.backbone.lora.rank,
+                    sum(size for size, trained in sizes if trained),
+                    sum(size for size, _ in sizes),
+                )
             logger.info(
                 "%d training samples, %d steps of %d; %s",
                 len(self.train_set),

@@ -20,8 +20,11 @@ from arra_med.model.backbones import (
     build_backbone,
     decoder_blocks,
     extend_vocabulary,
+    open_model,
     train_text_tokenizer,
+    zero_image_head,
 )
+from arra_med.model.layout import ImageLayout
 from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Backbone, Llama
 
@@ -116,6 +119,57 @@ def test_a_pretrained_folder_is_extended(tmp_path: Path, with_rep: bool) -> None
     assert layout.rep_id == (300 if with_rep else None)
     assert layout.code_ids[0] == 302 + with_rep
     assert model.get_output_embeddings().weight.shape[0] == layout.code_ids[0] + 8
+
+
+@pytest.mark.parametrize("name", ["llama-untied", "gpt-neox", "qwen3"])
+def test_dropout_reaches_the_blocks_of_a_pretrained_model(tmp_path: Path, name: str) -> None:
+    """Blocks copy the setting when they are built: the configuration alone does nothing."""
+    AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[name])).save_pretrained(tmp_path)
+    train_text_tokenizer(PROMPTS, 290).save_pretrained(tmp_path)
+    ids = torch.tensor([[1, 5, 200, 3, 9, 9, 4]])
+
+    def logits(dropout: float, *, training: bool) -> torch.Tensor:
+        model, _, _ = build_backbone(
+            Backbone(pretrained=tmp_path, dropout=dropout), prompts=[], num_codes=8, grid=(2, 2),
+            with_rep=False, seed=0,
+        )  # fmt: skip
+        torch.manual_seed(1)
+        return model.train(training)(ids).logits
+
+    assert torch.equal(logits(0.0, training=True), logits(0.5, training=False))
+    assert not torch.allclose(logits(0.0, training=True), logits(0.5, training=True))
+
+
+def test_dropout_that_cannot_take_effect_is_refused(tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS["gpt2"])).save_pretrained(tmp_path)
+    train_text_tokenizer(PROMPTS, 290).save_pretrained(tmp_path)
+    with pytest.raises(RequestError, match=r"dropout is 0.5 but GPT2LMHeadModel has no"):
+        build_backbone(
+            Backbone(pretrained=tmp_path, dropout=0.5), prompts=[], num_codes=8, grid=(2, 2),
+            with_rep=False, seed=0,
+        )  # fmt: skip
+
+
+def test_a_head_is_zeroed_for_codes_alone_and_not_through_a_tied_embedding(model) -> None:
+    layout = ImageLayout(start_ids=(4,), end_ids=(5,), code_ids=(9, 7), grid=(1, 1), pad_id=0)
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    before = head.detach().clone()
+    if embedding is head:
+        with pytest.raises(RequestError, match="head and embedding are one: set it to false"):
+            zero_image_head(model, layout)
+        assert torch.equal(head, before)
+        return
+    zero_image_head(model, layout)
+    before[[7, 9]] = 0
+    assert torch.equal(head, before)
+
+
+def test_a_model_is_opened_as_it_is_stored_or_as_asked(tmp_path: Path) -> None:
+    stored = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS["llama-tied"])).bfloat16()
+    stored.save_pretrained(tmp_path)
+    train_text_tokenizer(PROMPTS, 290).save_pretrained(tmp_path)
+    assert open_model(tmp_path)[0].dtype == torch.bfloat16
+    assert open_model(tmp_path, torch.float32)[0].dtype == torch.float32
 
 
 def test_a_missing_model_says_how_to_bring_it(tmp_path: Path) -> None:
