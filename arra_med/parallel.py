@@ -40,7 +40,6 @@ def map_in_order(
     *,
     workers: int,
     ahead: int,
-    start: Callable[[], None] | None = None,
 ) -> Iterator[B]:
     """``map(work, items)`` in ``workers`` processes; results keep the order.
 
@@ -49,7 +48,6 @@ def map_in_order(
         items: is consumed a few items ahead of the results.
         workers: 0 does the work in this process.
         ahead: items a worker that are done or wait to be taken; bounds the memory.
-        start: called in each process before its first item.
 
     Raises:
         WorkError: if a worker process dies.
@@ -61,7 +59,7 @@ def map_in_order(
         workers,
         mp_context=process_context(_module_of(work)),
         initializer=_start_worker,
-        initargs=(work, start),
+        initargs=(work,),
     ) as pool:
         waiting: deque[Future[B]] = deque()
         try:
@@ -88,12 +86,10 @@ def _module_of(work: Callable[..., Any]) -> str:
 _work: Callable[[Any], Any] | None = None  # of a worker process
 
 
-def _start_worker(work: Callable[[Any], Any], start: Callable[[], None] | None) -> None:
+def _start_worker(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if start is not None:
-        start()
 
 
 def _work_in_worker(item: Any) -> Any:  # noqa: ANN401 - whatever the work takes and gives

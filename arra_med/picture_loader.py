@@ -6,6 +6,7 @@ The order is the folder's, whatever the number of workers; a batch never crosses
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -134,16 +135,18 @@ def load_pictures(
         FileNotFoundError: if a part is gone.
     """
     places = _places(prepared, parts, _fitting(prepared, parts, transform, batch_size))
+    workers = min(workers, len(places))
+    how: dict[str, Any] = {}
+    if workers:
+        context = process_context(__name__, type(transform).__module__)
+        how = {"prefetch_factor": _AHEAD, "multiprocessing_context": context}
     loader = DataLoader(
         _Batches(prepared, transform, places),
         batch_size=None,
-        num_workers=min(workers, len(places)),
+        num_workers=workers,
         pin_memory=pin_memory,
-        prefetch_factor=_AHEAD if workers and places else None,
-        multiprocessing_context=process_context(__name__, type(transform).__module__)
-        if workers and places
-        else None,
         worker_init_fn=_one_thread,
+        **how,
     )
     for batch in loader:
         # a worker writes to its buffers again; pinned batches are copies already

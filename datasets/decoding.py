@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from arra_med import images
 from arra_med.datasets import privacy
 from arra_med.datasets.base import DatasetAdapter, Excluded, Identifier, UnreadableImage
+from arra_med.datasets.dicom_checks import quiet_pydicom
 from arra_med.parallel import map_in_order
 from arra_med.schema import Exclusion, Sample, sample_row
 
@@ -78,7 +79,8 @@ class Decoder:
         if isinstance(item, Exclusion):
             return self._pseudonymised(item)
         try:
-            return self._decode(item)
+            with quiet_pydicom():  # an adapter may read DICOM in its own way
+                return self._decode(item)
         except UnreadableImage as error:
             reason, detail = "unreadable-image", str(error)
         except Excluded as error:
@@ -103,7 +105,7 @@ class Decoder:
         leaks: tuple[privacy.Leak, ...] = ()
         if self.scan:
             texts = {name: str(row[name] or "") for name in _TEXT_COLUMNS}
-            leaks = privacy.own_leaks(picture.identifiers, texts, self.allow)
+            leaks = redactor.leaks(texts)
         return Decoded(
             row=row,
             png=images.encode_png(images.fit(picture.pixels, self.size, self.crop)),
@@ -139,18 +141,7 @@ def decode_in_order(
     Raises:
         WorkError: if a worker process dies.
     """
-    return map_in_order(
-        functools.partial(_numbered, decoder),
-        items,
-        workers=workers,
-        ahead=_AHEAD,
-        start=silence_pydicom,
-    )
-
-
-def silence_pydicom() -> None:
-    """Its warnings may quote a patient's header."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    return map_in_order(functools.partial(_numbered, decoder), items, workers=workers, ahead=_AHEAD)
 
 
 def _numbered(decoder: Decoder, pair: tuple[int, Item]) -> tuple[int, Outcome]:

@@ -47,13 +47,14 @@ def checked_container(data: bytes, max_bytes: int) -> bytes:
         )
     stream = io.BytesIO(data)
     stream.seek(132)
-    meta = read_dataset(stream, False, True, stop_when=_beyond_file_meta)
+    meta = read_dataset(stream, False, True, stop_when=beyond_file_meta)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         _inflated(data[stream.tell() :], -15, max_bytes)
     return data
 
 
-def _beyond_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+def beyond_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+    """Stops a reader behind group 2."""
     return tag.group != 2
 
 
@@ -125,26 +126,34 @@ def code(dataset: Dataset, name: str) -> str:
 
 
 @contextmanager
-def reasons(problem: str, *, quote: bool = False) -> Iterator[None]:
-    """Turn whatever a parser or decoder raises into a reason.
-
-    pydicom and its decoders raise at least eight unrelated exception classes on broken files;
-    this is the boundary of one item, so all of them are caught. Only decoders are quoted: a parser
-    may repeat header values. For the same reason pydicom's own log messages go nowhere.
-    """
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings and log messages away, which may quote a patient's header."""
     log = logging.getLogger("pydicom")
     propagated, log.propagate = log.propagate, False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    finally:
+        log.propagate = propagated
+
+
+@contextmanager
+def reasons(problem: str, *, quote: bool = False) -> Iterator[None]:
+    """Turn whatever a parser or decoder raises into a reason.
+
+    pydicom and its decoders raise at least eight unrelated exception classes on broken files;
+    this is the boundary of one item, so all of them are caught. Only decoders are quoted: a parser
+    may repeat header values.
+    """
+    try:
+        with quiet_pydicom():
+            yield
     except UnreadableImage:
         raise
     except Exception as error:  # the boundary of one item
         said = f": {quotable(error)}" if quote else ""
         raise UnreadableImage(f"{problem} ({type(error).__name__}{said})") from error
-    finally:
-        log.propagate = propagated
 
 
 def quotable(error: Exception) -> str:

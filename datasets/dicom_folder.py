@@ -14,7 +14,6 @@ import gzip
 import io
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -29,6 +28,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from arra_med.datasets.base import UnreadableImage
+from arra_med.datasets.dicom_checks import beyond_file_meta, quiet_pydicom
 from arra_med.datasets.paths import walk_files, without_suffix
 from arra_med.datasets.pictures import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from arra_med.datasets.privacy import identifiers
@@ -125,7 +125,7 @@ class PictureFiles:
         self._keywords = [name for name in columns if name not in PATH_COLUMNS]
         self._columns = tuple(columns)
         self._any_name = source.is_dir()
-        self.root = root or (source if self._any_name else _fixed_part(source))
+        self.root = root or (source if self._any_name else fixed_part(source))
         if self._any_name:
             names = {self._relative(source / name) for name in walk_files(source)}
         else:
@@ -180,8 +180,7 @@ def read_header(path: Path, keywords: Sequence[str]) -> Row:
         UnreadableImage: if it is a DICOM file whose header cannot be read.
     """
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote values
+        with path.open("rb") as file, quiet_pydicom():
             zipped = file.read(2) == _GZIP
             file.seek(0)
             stream: Any = io.BytesIO(_unzipped(path)) if zipped else file
@@ -219,7 +218,7 @@ def without_text_suffix(name: str, suffixes: Sequence[str]) -> str:
 def _header(stream: Any, keywords: Sequence[str]) -> Dataset:  # noqa: ANN401 - a binary file
     """The wanted elements; a deflated data set, which pydicom inflates whole, only so far."""
     tags: list[Any] = list(keywords)
-    meta = read_dataset(stream, False, True, stop_when=_beyond_file_meta)
+    meta = read_dataset(stream, False, True, stop_when=beyond_file_meta)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         stream.seek(0)
         return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags)
@@ -228,10 +227,6 @@ def _header(stream: Any, keywords: Sequence[str]) -> Dataset:  # noqa: ANN401 - 
     return read_dataset(
         io.BytesIO(content), False, True, stop_when=_at_pixels, specific_tags=[*found]
     )
-
-
-def _beyond_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return tag.group != 2
 
 
 def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -268,7 +263,7 @@ def _may_be_picture(path: Path) -> bool:
         raise UnreadableImage(f"the file cannot be read ({type(error).__name__})") from error
 
 
-def _fixed_part(pattern: Path) -> Path:
+def fixed_part(pattern: Path) -> Path:
     """The folders of a pattern before its first wildcard."""
     parts = pattern.parts[:-1]
     wild = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), len(parts))

@@ -6,7 +6,6 @@ their pictures are ever all in memory. A dataset card describes the finished fol
 """
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import logging
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from arra_med.config import to_tree
 from arra_med.datasets import card, privacy
 from arra_med.datasets.base import DatasetAdapter
+from arra_med.datasets.card.tally import hash_texts
 from arra_med.datasets.decoding import (
     Decoded,
     Decoder,
@@ -30,6 +30,7 @@ from arra_med.datasets.decoding import (
     decode_in_order,
     total,
 )
+from arra_med.datasets.dicom_folder import fixed_part, is_folder_or_pattern
 from arra_med.errors import RequestError, WorkError
 from arra_med.parallel import available_cores
 from arra_med.progress import Progress
@@ -255,9 +256,9 @@ class _Job:
         logger.info("%d samples, %d excluded of %d", samples, excluded, found)
         return manifest
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         for index in range(self.num_parts):
-            yield pq.read_table(self._part("samples", index, "parquet"))
+            yield pq.read_table(self._part("samples", index, "parquet"), columns=columns)
 
     def _exclusions(self) -> Iterator[dict[str, str]]:
         for index in range(self.num_parts):
@@ -270,7 +271,7 @@ class _Job:
         )
 
     def _contact_sheet(self) -> bytes:
-        keys = card.contact_sheet_keys(self._tables())
+        keys = card.contact_sheet_keys(self._tables(["modality", "view", "key"]))
         wanted = [key for row in keys.values() for key in row]
         parts = [
             self.writer.folder / f"images/part-{index:05d}.parquet"
@@ -281,10 +282,7 @@ class _Job:
 
     def _refuse_duplicates(self) -> None:
         digests = np.concatenate(
-            [
-                np.array([_digest(key) for key in table["key"].to_pylist()], np.uint64)
-                for table in self._tables()
-            ]
+            [hash_texts(table["key"].to_pylist()) for table in self._tables(["key"])]
         )
         repeated = len(digests) - len(np.unique(digests))
         if repeated:
@@ -320,11 +318,10 @@ def _refuse_output_in_source(settings: Ingest, folder: Path) -> None:
     """A source that is walked would find our own files the next time."""
     for name in ("root", "file", "reports"):
         given = getattr(settings.dataset.options, name, None)
-        if given is None:
+        if given is None or not is_folder_or_pattern(given):
             continue
-        parts = itertools.takewhile(lambda part: not set("*?[") & set(part), Path(given).parts)
-        source = Path(*parts)
-        if source.is_dir() and folder.absolute().is_relative_to(source.absolute()):
+        source = given if given.is_dir() else fixed_part(given)
+        if folder.absolute().is_relative_to(source.absolute()):
             raise RequestError(
                 f"{folder} lies inside the source {source}: choose a paths.output outside it"
             )
@@ -341,10 +338,6 @@ def _chunks(table: pa.Table) -> Iterator[pa.Table]:
     """Few rows at a time, so that a reader need not hold a whole part's pictures."""
     for start in range(0, table.num_rows, _CHUNK_ROWS):
         yield table.slice(start, _CHUNK_ROWS)
-
-
-def _digest(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def _scratch(name: str, index: int, suffix: str) -> str:

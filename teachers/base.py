@@ -14,6 +14,8 @@ from arra_med.store import PreparedFolder
 from arra_med.teachers.preprocess import to_pictures
 
 Aggregation = Literal["cls", "mean", "cls+mean"]
+NOT_STATED = "not stated (set the option 'trained_on')"
+"""``trained_on`` of encoders that only their user knows."""
 
 
 @dataclass(frozen=True, kw_only=True)

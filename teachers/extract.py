@@ -150,21 +150,16 @@ def _write_parts(
     )
     encoded = _encoded(model, batches, settings, device)
     whose = f"the {settings.teacher.name} teacher"
-    found: dict[int, list[tuple[list[str], np.ndarray]]] = {}
     with Progress(sum(sizes.values()), unit="image", label="features") as progress:
         groups = itertools.groupby(encoded, key=lambda one: one[0].part)
         for part in missing:
-            if sizes[part]:  # an empty part gives no batch
-                _, group = next(groups)
-                found[part] = []
-                for batch, vectors in group:
-                    found[part].append((batch.keys, vectors))
-                    progress.update(len(batch.keys))
-            pieces = found.pop(part, [])
-            keys = [key for chunk, _ in pieces for key in chunk]
-            vectors = np.concatenate(
-                [np.zeros((0, width), settings.dtype), *(vectors for _, vectors in pieces)]
-            )
+            keys: list[str] = []
+            pieces = [np.zeros((0, width), settings.dtype)]
+            for batch, vectors in next(groups)[1] if sizes[part] else ():  # an empty part: no batch
+                keys += batch.keys
+                pieces.append(vectors)
+                progress.update(len(batch.keys))
+            vectors = np.concatenate(pieces)
             check_vectors(keys, vectors, whose, WorkError)
             table = vector_table(keys, vectors, COLUMN)
             writer.write_part(part, {part_name(part): table}, {"samples": len(keys)})

@@ -12,13 +12,11 @@ from timm.data.config import resolve_model_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
-from arra_med.assets.folder import is_name
+from arra_med.assets.folder import HUB, LOCAL, is_name
 from arra_med.errors import RequestError
-from arra_med.teachers.base import Teacher, TeacherInfo, concatenate, pool
+from arra_med.teachers.base import NOT_STATED, Teacher, TeacherInfo, concatenate, pool
 from arra_med.teachers.preprocess import LibraryTransform, normalization_in_words
-from arra_med.teachers.weights import HUB, LOCAL, PublishedWeights, find_weights, shortened
-
-NOT_STATED = "not stated (set the option 'trained_on')"
+from arra_med.teachers.weights import PublishedWeights, find_weights, shortened
 
 
 @dataclass(frozen=True, kw_only=True)

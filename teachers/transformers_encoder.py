@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from transformers.utils import logging as transformers_logging
 
-from arra_med.assets.folder import is_name
+from arra_med.assets.folder import HUB, is_name
 from arra_med.errors import RequestError
-from arra_med.teachers.base import Teacher, TeacherInfo, concatenate, pool
+from arra_med.teachers.base import NOT_STATED, Teacher, TeacherInfo, concatenate, pool
 from arra_med.teachers.preprocess import (
     ProcessorTransform,
     normalization_in_words,
     processor_settings,
 )
-from arra_med.teachers.weights import HUB, PublishedWeights, find_weights, shortened
+from arra_med.teachers.weights import PublishedWeights, find_weights, shortened
 
-NOT_STATED = "not stated (set the option 'trained_on')"
 CHECKPOINTS = (  # in transformers' order
     "model.safetensors",
     "model.safetensors.index.json",

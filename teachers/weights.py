@@ -5,8 +5,6 @@ network is used only when no local copy exists and neither ``HF_HUB_OFFLINE`` no
 ``ARRA_MED_OFFLINE`` is set; everything after :func:`find_weights` reads a local folder.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +15,18 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from arra_med.assets.folder import OFFLINE_VARIABLES, asset_path, is_name, offline
+from arra_med.assets.folder import (
+    HUB,
+    LOCAL,
+    OFFLINE_VARIABLES,
+    asset_path,
+    is_name,
+    offline,
+)
+from arra_med.assets.listing import read_shards
 from arra_med.errors import RequestError
-from arra_med.store import sha256_file
+from arra_med.store import sha256_bytes, sha256_file
 
-HUB, LOCAL = "hf-hub:", "local-dir:"  # as open_clip and timm write them
 SHARDS = ".index.json"
 
 
@@ -78,19 +83,14 @@ class PublishedWeights:
         path = self.checkpoint(folder)
         if not path.name.endswith(SHARDS):
             return sha256_file(path)
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            shards = sorted(set(index["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise RequestError(f"{path} is not a list of shards: {error!r}") from error
-        missing = [name for name in shards if not (folder / name).is_file()]
+        shards = sorted(set(read_shards(path).values()))
+        missing = [shard.name for shard in shards if not shard.is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{folder} lacks {len(missing)} of {len(shards)} shards of {self.title}, first "
                 f"{missing[0]}: copy the whole folder again"
             )
-        hashes = "\n".join(sha256_file(folder / name) for name in shards)
-        return hashlib.sha256(hashes.encode()).hexdigest()
+        return sha256_bytes("\n".join(map(sha256_file, shards)).encode())
 
 
 def find_weights(published: PublishedWeights, location: Path | None) -> Path:

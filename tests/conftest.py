@@ -1,5 +1,6 @@
 """Fixtures every folder of tests shares: a small prepared folder, written without any adapter."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def write_prepared(folder: Path, *, num: int = 40, size: int = 32) -> PreparedFo
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedFolder:
     return write_prepared(tmp_path / "prepared")
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> None:
+    """The command line sets the package's log level for the whole process: begin without one."""
+    logging.getLogger("arra_med").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,9 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from arra_med._version import __version__
 from arra_med.assets import download, hub
 from arra_med.assets.catalogue import Asset, KnownFile
 from arra_med.assets.folder import (
@@ -30,7 +28,7 @@ from arra_med.assets.record import (
     record_files,
 )
 from arra_med.errors import RequestError, WorkError
-from arra_med.store import locked
+from arra_med.store import library_versions, locked
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +200,9 @@ def _record(
         licence=asset.licence,
         files=files,
         converted_from=converted,
-        versions=_versions(bool(converted)),
+        versions=library_versions(
+            "huggingface_hub", *(("torch", "torchxrayvision") if converted else ())
+        ),
     )
 
 
@@ -217,13 +217,3 @@ def _compare(asset: Asset, path: Path, found: FileRecord, known: KnownFile) -> N
             f"expected {expected.size} and {expected.sha256}: it was damaged on the way or "
             "replaced at its source; it was not kept"
         )
-
-
-def _versions(converted: bool) -> dict[str, str]:
-    versions = {"arra_med": __version__}
-    for package in ("huggingface_hub", *(("torch", "torchxrayvision") if converted else ())):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -13,6 +13,9 @@ from arra_med.errors import RequestError
 ASSETS_VARIABLE = "ARRA_MED_ASSETS"
 OFFLINE_VARIABLES = ("ARRA_MED_OFFLINE", "HF_HUB_OFFLINE")
 RECORD = "asset.json"
+HUB, LOCAL = "hf-hub:", "local-dir:"
+"""What may stand before the place of weights, as open_clip and timm write it: a repository of the
+hub, a folder."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

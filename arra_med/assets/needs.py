@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from arra_med.assets.catalogue import Asset, Kind, catalogue, local, resolve
-from arra_med.assets.folder import is_name
+from arra_med.assets.folder import HUB, LOCAL, is_name
 from arra_med.config import PluginConfig
 from arra_med.registry import EXTRACTORS, JUDGES, TEACHERS, TOKENIZERS, Registry
 from arra_med.settings import Settings
-
-HUB, LOCAL = "hf-hub:", "local-dir:"  # as open_clip and timm write them
 
 
 def needed(settings: Settings) -> list[Asset]:

@@ -106,7 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     logger.setLevel(level)
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it may quote a patient's header
     run = _verb(options.verb)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)  # as Slurm ends a job

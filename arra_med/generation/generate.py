@@ -15,6 +15,7 @@ from arra_med.errors import RequestError
 from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
 from arra_med.generation.sampler import draw_codes, sample_uniforms
 from arra_med.images import encode_png
+from arra_med.model.backbones import context_length
 from arra_med.model.export import Export, load_export
 from arra_med.model.layout import ImageLayout
 from arra_med.model.prompts import encode_prompts
@@ -109,9 +110,8 @@ def sized_layout(export: Export, size: tuple[int, int] | None) -> ImageLayout:
     if size[0] % patch or size[1] % patch:
         raise RequestError(f"generation.size {size}: expected multiples of {patch} px, one code")
     layout = layout.with_grid(size[0] // patch, size[1] // patch)
-    context = getattr(export.model.config.get_text_config(), "max_position_embeddings", None)
-    image = len(layout.image_part(np.zeros(layout.codes_per_image, np.int64))[0])
-    needed = export.info["max_prompt_tokens"] + len(layout.prompt([0])) - 1 + image
+    context = context_length(export.model)
+    needed = layout.sequence_length(export.info["max_prompt_tokens"])
     if context is not None and needed > context:
         raise RequestError(
             f"generation.size {size} takes {needed} tokens with the longest prompt, the model has "

@@ -219,6 +219,12 @@ def zero_image_head(model: PreTrainedModel, layout: ImageLayout) -> None:
         head.bias[rows] = 0
 
 
+def context_length(model: PreTrainedModel) -> int | None:
+    """Positions a model was made for; ``None`` if its configuration does not say."""
+    length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
 def decoder_blocks(model: nn.Module, num_layers: int) -> nn.ModuleList:
     """The decoder's stack of blocks, whatever the architecture calls it.
 

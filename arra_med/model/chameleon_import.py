@@ -8,13 +8,11 @@ training, in one or several safetensors or pickle files, sometimes without the t
 of their code is needed or run.
 """
 
-import json
 import logging
 import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -25,6 +23,7 @@ from torch import Tensor
 from transformers import ChameleonConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from arra_med.assets.folder import asset_path
+from arra_med.assets.listing import read_object, read_shards
 from arra_med.errors import RequestError
 from arra_med.model.chameleon import VQ_PREFIX, ChameleonDrawer
 
@@ -50,7 +49,7 @@ _IMAGE_PLACEHOLDER = "<image>"
 
 def is_chameleon(folder: Path) -> bool:
     """Whether ``config.json`` is that of a Chameleon-family language model."""
-    return _read_object(folder / "config.json").get("model_type") in MODEL_TYPES
+    return read_object(folder / "config.json").get("model_type") in MODEL_TYPES
 
 
 def load_chameleon(
@@ -95,7 +94,7 @@ def read_config(folder: Path) -> ChameleonConfig:
     Raises:
         RequestError: if it is not the family's.
     """
-    raw = _read_object(folder / "config.json")
+    raw = read_object(folder / "config.json")
     if raw.get("model_type") not in MODEL_TYPES:
         raise RequestError(
             f"{folder / 'config.json'} has model_type {raw.get('model_type')!r}, expected one of "
@@ -130,7 +129,7 @@ def read_text_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if path.parent != folder:
         logger.warning("%s has no text tokenizer; using the family's, %s", folder, path)
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    if "model" not in _read_object(path):  # else the library raises a bare Exception
+    if "model" not in read_object(path):  # else the library raises a bare Exception
         raise RequestError(f"{path} is not a file of the tokenizers library: it has no 'model'")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
     vocabulary = tokenizer.get_vocab()
@@ -248,27 +247,17 @@ def _weight_files(folder: Path) -> list[Path]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         if index.is_file():
-            files = set(_read_object(index)["weight_map"].values())
-            missing = sorted(file for file in files if not (folder / file).is_file())
+            files = sorted(set(read_shards(index).values()))
+            missing = [file.name for file in files if not file.is_file()]
             if missing:
                 raise FileNotFoundError(
                     f"{folder} lacks {len(missing)} of the {len(files)} files that {index.name} "
                     f"names, first {missing[0]}: the download is not complete"
                 )
-            return [folder / file for file in sorted(files)]
+            return files
         if (folder / name).is_file():
             return [folder / name]
     raise FileNotFoundError(
         f"no weights in {folder}: expected model.safetensors or pytorch_model.bin, or several such "
         "files with an index (….index.json)"
     )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise RequestError(f"{path} is not what it should be: it holds no JSON object")
-    return value

@@ -131,9 +131,9 @@ def _check_fit(layout: ImageLayout, config: ChameleonConfig) -> None:
             f"the tokenizer has a token {layout.vocabulary_end - 1} but the model's vocabulary "
             f"ends at {config.vocab_size - 1}: tokenizer and weights do not belong together"
         )
-    rows, columns = layout.grid
-    length = rows * (columns + 1) + len(layout.start_ids) + len(layout.end_ids)
+    length = layout.sequence_length(0)
     if length > config.max_position_embeddings:
+        rows, columns = layout.grid
         raise RequestError(
             f"an image of {rows} × {columns} codes takes {length} tokens, the model's context is "
             f"{config.max_position_embeddings}: choose smaller images"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arra_med.assets.folder import asset_path
+from arra_med.assets.listing import read_object, read_shards
 from arra_med.errors import RequestError
 from arra_med.registry import TOKENIZERS
 from arra_med.store import MANIFEST, check_files
@@ -163,29 +164,23 @@ def read_headers(folder: Path) -> Tensors:
         RequestError: if one is cut short or is no safetensors file.
     """
     index = folder / _INDEX
-    listed: dict[str, str] | None = None
-    if index.is_file():
-        listed = read_object(index).get("weight_map")
-        if not isinstance(listed, dict):
-            raise RequestError(f"{index} has no weight_map: download it again")
-        names = sorted(set(listed.values()))
-    else:
-        names = ["model.safetensors"]
-    missing = [name for name in names if not (folder / name).is_file()]
+    listed = read_shards(index) if index.is_file() else None
+    files = sorted(set(listed.values())) if listed else [folder / "model.safetensors"]
+    missing = [path.name for path in files if not path.is_file()]
     if missing:
         old = sorted(path.name for path in folder.glob("*.bin"))
         hint = ": download again what is missing"
         if old:
             hint = f"; {old[0]} is of the older format: save the model again as safetensors"
         raise FileNotFoundError(
-            f"{len(missing)} of {len(names)} files of weights are missing in {folder}, first "
+            f"{len(missing)} of {len(files)} files of weights are missing in {folder}, first "
             f"{missing[0]}{hint}"
         )
     counts: Counter[str] = Counter()
     dtypes: Counter[str] = Counter()
     seen: set[str] = set()
-    for name in names:
-        header = _header(folder / name)
+    for path in files:
+        header = _header(path)
         seen |= header.keys()
         for tensor, entry in header.items():
             size = math.prod(entry["shape"])
@@ -204,21 +199,6 @@ def read_headers(folder: Path) -> Tensors:
         projector_parameters=counts[_PROJECTOR_PREFIX],
         dtypes=tuple(_SIZES.get(name, name.lower()) for name, _ in dtypes.most_common()),
     )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        RequestError: if the file holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not JSON: {error}. Download it again") from error
-    if not isinstance(value, dict):
-        raise RequestError(f"{path} holds no JSON object: download it again")
-    return value
 
 
 def _config_file(folder: Path) -> Path:

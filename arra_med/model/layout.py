@@ -60,6 +60,16 @@ class ImageLayout:
         return self.grid[0] * self.grid[1]
 
     @property
+    def image_length(self) -> int:
+        """Tokens after the image start: rows of codes and what closes them, the image end."""
+        rows, columns = self.grid
+        return rows * (columns + len(self.row_end_ids)) + len(self.end_ids)
+
+    def sequence_length(self, prompt_tokens: int) -> int:
+        """Tokens of a whole sequence whose prompt has so many."""
+        return len(self.prompt([0] * prompt_tokens)) + self.image_length
+
+    @property
     def vocabulary_end(self) -> int:
         """Rows that embedding and head need for this layout."""
         special = (self.pad_id, *self.start_ids, *self.end_ids, *self.row_end_ids)

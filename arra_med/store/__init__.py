@@ -18,6 +18,7 @@ from arra_med.store.files import (
     content_hash,
     difference,
     fingerprint,
+    library_versions,
     read_manifest,
     save_run_record,
     sha256_bytes,
@@ -25,7 +26,7 @@ from arra_med.store.files import (
     verify,
     write_atomic,
 )
-from arra_med.store.parts import PartWriter, Shard, locked
+from arra_med.store.parts import PartWriter, Shard, locked, try_lock
 from arra_med.store.prepared import PreparedFolder
 
 __all__ = [
@@ -43,11 +44,13 @@ __all__ = [
     "content_hash",
     "difference",
     "fingerprint",
+    "library_versions",
     "locked",
     "read_manifest",
     "save_run_record",
     "sha256_bytes",
     "sha256_file",
+    "try_lock",
     "vector_table",
     "verify",
     "write_atomic",

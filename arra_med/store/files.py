@@ -195,11 +195,19 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
     return names
 
 
-def save_run_record(folder: Path, config_yaml: str) -> None:
-    """Write the resolved configuration and the versions it runs with, before work starts."""
-    versions: dict[str, str] = {"arra_med": __version__}
-    for package in ("torch", "transformers", "deepspeed", "monai", "pydicom", "pyarrow", "numpy"):
+def library_versions(*packages: str) -> dict[str, str]:
+    """Our own version and those of ``packages`` that are installed."""
+    versions = {"arra_med": __version__}
+    for package in packages:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
+    return versions
+
+
+def save_run_record(folder: Path, config_yaml: str) -> None:
+    """Write the resolved configuration and the versions it runs with, before work starts."""
+    versions = library_versions(
+        "torch", "transformers", "deepspeed", "monai", "pydicom", "pyarrow", "numpy"
+    )
     write_atomic(folder / "config.yaml", config_yaml.encode())
     write_atomic(folder / "versions.json", canonical_json(versions).encode())

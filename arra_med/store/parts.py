@@ -69,7 +69,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder / "lock") as descriptor:
-        if not _lock(descriptor, fcntl.LOCK_EX):
+        if not try_lock(descriptor):
             raise RequestError(f"another process is writing {folder}")
         yield
 
@@ -241,12 +241,12 @@ class PartWriter:
         The folder's lock is shared among shards, and exclusive without one.
         """
         descriptor = self._held.enter_context(_opened(self.partial / "lock"))
-        alone = _lock(descriptor, fcntl.LOCK_EX)
+        alone = try_lock(descriptor)
         if self.shard is None:
             if not alone:
                 raise RequestError(f"another process is writing {self.folder}")
             return True
-        if not alone and not _lock(descriptor, fcntl.LOCK_SH):
+        if not alone and not try_lock(descriptor, fcntl.LOCK_SH):
             raise RequestError(
                 f"another process is writing {self.folder}, and not as a shard of it"
             )
@@ -255,14 +255,14 @@ class PartWriter:
         if alone:
             for name in locks:
                 (self.partial / name).unlink()
-            _lock(descriptor, fcntl.LOCK_SH)
+            try_lock(descriptor, fcntl.LOCK_SH)
         elif others:
             raise RequestError(
                 f"shards of another count are writing {self.folder} ({sorted(others)[0]}): wait "
                 "for them, or use their count"
             )
         own = self.partial / f"shard-{self.shard.index}-of-{self.shard.count}.lock"
-        if not _lock(self._held.enter_context(_opened(own)), fcntl.LOCK_EX):
+        if not try_lock(self._held.enter_context(_opened(own))):
             raise RequestError(f"another process is writing shard {self.shard} of {self.folder}")
         return alone
 
@@ -303,7 +303,8 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)  # and with it the lock
 
 
-def _lock(descriptor: int, how: int) -> bool:
+def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file, exclusively unless ``how`` says otherwise; ``False`` if others hold it."""
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except OSError:

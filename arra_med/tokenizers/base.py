@@ -1,17 +1,19 @@
 """The image-tokenizer plug-in interface: pictures to a grid of codes and back."""
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from arra_med.errors import RequestError
 from arra_med.registry import TOKENIZERS
-from arra_med.store import fingerprint, sha256_file, write_atomic
+from arra_med.store import canonical_json, fingerprint, sha256_file, write_atomic
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -58,6 +60,34 @@ class ImageTokenizer(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+def pack(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """``config.json`` and ``model.safetensors`` of a tokenizer, for its ``files()``."""
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
+    return {
+        CONFIG: canonical_json(config).encode(),
+        WEIGHTS: safetensors.torch.save(tensors),
+    }
+
+
+def unpack(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What :func:`pack` gave: configuration and tensors, on the CPU."""
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return config, safetensors.torch.load_file(folder / WEIGHTS)
+
+
+@contextlib.contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Say so if weights that are loaded in the block do not fit the configuration.
+
+    Raises:
+        RequestError: if configuration and weights do not belong together.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RequestError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
 
 
 class TrainableTokenizer(ImageTokenizer):

@@ -1,6 +1,5 @@
 """Where Chameleon's VQ-GAN is found: Meta's ``vqgan.ckpt`` and transformers' checkpoints."""
 
-import json
 import logging
 import zipfile
 from collections import Counter, OrderedDict
@@ -12,14 +11,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from arra_med.assets import find_asset
+from arra_med.assets.folder import HUB, LOCAL, find_asset
+from arra_med.assets.listing import read_shards
 from arra_med.errors import RequestError
 from arra_med.tokenizers.chameleon_keys import CODEBOOK, PARTS
 
 logger = logging.getLogger(__name__)
 
 META_ASSET = "meta/chameleon-tokenizer"
-HUB, LOCAL = "hf-hub:", "local-dir:"  # as open_clip and timm write them
 _INDEX = "model.safetensors.index.json"
 _IN_FOLDERS = ("vqgan.ckpt", "tokenizer/vqgan.ckpt", _INDEX, "model.safetensors")
 _TRAINERS = ("pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "typing")
@@ -97,7 +96,7 @@ def read_vq(path: Path) -> VqFile:
         RequestError: if the file cannot be read safely, or holds no VQ-GAN.
     """
     if path.name == _INDEX:
-        shards = _shards(path)
+        shards = read_shards(path)
         names = list(shards)
     elif path.suffix == ".safetensors":
         names = _names(path)
@@ -136,14 +135,6 @@ def _split(path: Path, names: list[str]) -> tuple[str, list[str]]:
         what = ", ".join(f"{part}.* ({count})" for part, count in sorted(ignored.items()))
         logger.info("%s: tensors outside the VQ model are ignored: %s", path.name, what)
     return prefix, chosen
-
-
-def _shards(index: Path) -> dict[str, Path]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): index.parent / str(shard) for name, shard in weight_map.items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise RequestError(f"{index} is not a list of shards: {error!r}") from error
 
 
 def _names(path: Path) -> list[str]:

@@ -5,20 +5,23 @@ pixels, h × w codes, D dimension of a code.
 """
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from arra_med.errors import RequestError
-from arra_med.store import canonical_json
-from arra_med.tokenizers.base import CONFIG, WEIGHTS, ImageTokenizer, PublishedTokenizer
+from arra_med.tokenizers.base import (
+    ImageTokenizer,
+    PublishedTokenizer,
+    fitting,
+    pack,
+    unpack,
+)
 from arra_med.tokenizers.chameleon_files import (
     META_ASSET,
     VqFile,
@@ -231,8 +234,7 @@ class ChameleonVq(PublishedTokenizer):
             "image_size": self.image_size,
             "channels": self.channels,
         }
-        state = {k: tensor.contiguous().cpu() for k, tensor in self.model.state_dict().items()}
-        return {CONFIG: canonical_json(config).encode(), WEIGHTS: safetensors.torch.save(state)}
+        return pack(config, self.model.state_dict())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -241,7 +243,7 @@ class ChameleonVq(PublishedTokenizer):
         Raises:
             RequestError: if configuration and weights do not belong together.
         """
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config, state = unpack(folder)
         architecture = config["architecture"]
         tokenizer = cls(
             VqArchitecture(**architecture | {"widths": tuple(architecture["widths"])}),
@@ -250,10 +252,8 @@ class ChameleonVq(PublishedTokenizer):
             image_size=config["image_size"],
             channels=config["channels"],
         )
-        try:
-            tokenizer._assign(safetensors.torch.load_file(folder / WEIGHTS))
-        except RuntimeError as error:
-            raise RequestError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
+        with fitting(folder):
+            tokenizer._assign(state)
         return tokenizer
 
     def _assign(self, state: dict[str, Tensor]) -> None:

@@ -1,18 +1,15 @@
 """A VQ-VAE (van den Oord et al., 2017) through MONAI, trainable on one's own pictures."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from arra_med.errors import RequestError
-from arra_med.store import canonical_json
-from arra_med.tokenizers.base import CONFIG, WEIGHTS, TrainableTokenizer
+from arra_med.tokenizers.base import TrainableTokenizer, fitting, pack, unpack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +123,7 @@ class MonaiVqvae(TrainableTokenizer):
             "image_size": self.image_size,
             "channels": self.channels,
         }
-        state = {name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()}
-        return {CONFIG: canonical_json(config).encode(), WEIGHTS: safetensors.torch.save(state)}
+        return pack(config, self.state_dict())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -136,17 +132,15 @@ class MonaiVqvae(TrainableTokenizer):
         Raises:
             RequestError: if configuration and weights do not belong together.
         """
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config, state = unpack(folder)
         options = config["options"] | {"channels": tuple(config["options"]["channels"])}
         tokenizer = cls(
             MonaiVqvaeOptions(**options),
             image_size=config["image_size"],
             channels=config["channels"],
         )
-        try:
-            tokenizer.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
-        except RuntimeError as error:
-            raise RequestError(f"{folder / WEIGHTS} does not fit {CONFIG}: {error}") from error
+        with fitting(folder):
+            tokenizer.load_state_dict(state)
         return tokenizer
 
     def _normalise(self, images: Tensor) -> Tensor:

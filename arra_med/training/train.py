@@ -18,7 +18,7 @@ from arra_med.alignment import ArraModel
 from arra_med.config import dump, to_tree
 from arra_med.errors import RequestError, WorkError
 from arra_med.images import encode_png
-from arra_med.model.backbones import build_backbone
+from arra_med.model.backbones import build_backbone, context_length
 from arra_med.model.export import write_export
 from arra_med.model.lora import add_lora, merged_state, remove_lora
 from arra_med.settings import Settings, Training, section
@@ -319,16 +319,14 @@ class Trainer:
             RequestError: saying how long they are and what to change.
         """
         prompt = max(map(len, [*self.train_set.prompts, *self.validation_set.prompts]))
-        rows, columns = self.layout.grid
-        image = rows * (columns + len(self.layout.row_end_ids)) + len(self.layout.end_ids)
-        longest = len(self.layout.prompt([0] * prompt)) + image
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        longest = self.layout.sequence_length(prompt)
+        context = context_length(model)
         if context is not None and longest > context:
             raise RequestError(
                 f"the longest sequence takes {longest} tokens ({prompt} of the prompt, "
-                f"{image} of the image), {type(model).__name__} has {context} positions: lower "
-                "backbone.max_prompt_tokens (with backbone.long_prompts: truncate), or use smaller "
-                "images, a tokenizer of fewer codes, or another model"
+                f"{self.layout.image_length} of the image), {type(model).__name__} has {context} "
+                "positions: lower backbone.max_prompt_tokens (with backbone.long_prompts: "
+                "truncate), or use smaller images, a tokenizer of fewer codes, or another model"
             )
 
     def _batches(self, first_step: int) -> Iterator[dict[str, Tensor]]:

@@ -5,7 +5,6 @@ shards of a Slurm array) may ask for the same folder at once: the first draws, t
 """
 
 import contextlib
-import fcntl
 import functools
 import logging
 import time
@@ -19,7 +18,7 @@ from arra_med.datasets.splits import check_shares
 from arra_med.errors import RequestError
 from arra_med.parallel import available_cores, map_in_order
 from arra_med.progress import Progress
-from arra_med.store import MANIFEST, PARTIAL, PartWriter
+from arra_med.store import MANIFEST, PARTIAL, PartWriter, try_lock
 
 logger = logging.getLogger(__name__)
 
@@ -129,20 +128,12 @@ def _my_turn(folder: Path) -> Iterator[None]:
     (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
     with (folder / PARTIAL / "draw.lock").open("a") as lock:
         start = reminded = time.monotonic()
-        while not _locked(lock.fileno()):
+        while not try_lock(lock.fileno()):
             if reminded == start or time.monotonic() - reminded > _REMIND_SECONDS:
                 logger.info("another process is drawing %s: waiting for it", folder)
                 reminded = time.monotonic()
             time.sleep(_POLL_SECONDS)
         yield
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _draw_part(draw: Callable[[Any], Files], units: Sequence[Any]) -> dict[str, bytes]:

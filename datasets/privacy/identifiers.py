@@ -5,11 +5,8 @@ name a person or an examination, every person name (VR PN) anywhere, and their l
 PNG and JPEG comments. Values are only ever compared with what would be written, never written.
 """
 
-import logging
 import re
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 from PIL import Image
@@ -19,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from arra_med.datasets.base import Identifier
+from arra_med.datasets.dicom_checks import quiet_pydicom
 from arra_med.datasets.privacy.image_metadata import image_texts
 
 Kind: TypeAlias = Literal["name", "id", "date", "uid", "phrase", "free"]
@@ -118,25 +116,11 @@ def dicom_identifiers(dataset: Dataset) -> tuple[Identifier, ...]:
         ``<sequence>.<keyword>``, private names ``private (gggg,eeee)``.
     """
     budget = [_MAX_ELEMENTS]
-    with _silence():
+    with quiet_pydicom():
         meta = getattr(dataset, "file_meta", None)
         parts = [meta, dataset] if isinstance(meta, Dataset) else [dataset]
         found = [one for part in parts for one in _walk(part, "", 0, budget)]
     return _distinct(found)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep pydicom from warning and logging, which may quote values."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
 
 
 def _walk(dataset: Dataset, prefix: str, depth: int, budget: list[int]) -> Iterator[Identifier]:

@@ -58,6 +58,10 @@ class Redactor:
         """Tags of the identifiers that stand in ``text``, and how often."""
         return Counter(tag for _, _, tag in self._find(text))
 
+    def leaks(self, texts: Mapping[str, str]) -> tuple[Leak, ...]:
+        """The identifiers that stand in a picture's outputs, which are given by column."""
+        return tuple(Leak(tag, where) for where, text in texts.items() for tag in self.tags(text))
+
     def _find(self, text: str) -> list[_Found]:
         """Where something is to be replaced, in order, overlaps joined."""
         if not self._matchers or not text:
@@ -91,5 +95,4 @@ def own_leaks(
         texts: its outputs by column.
         allow: tags whose values may stand.
     """
-    redactor = Redactor(identifiers, allow)
-    return tuple(Leak(tag, where) for where, text in texts.items() for tag in redactor.tags(text))
+    return Redactor(identifiers, allow).leaks(texts)

@@ -79,5 +79,11 @@ def test_wrong_codes_are_refused() -> None:
         PLAIN.image_part(np.full(6, 10))
 
 
+def test_lengths_are_those_of_real_sequences() -> None:
+    for prompt in ([], [1], [1, 2, 3]):
+        assert FULL.sequence_length(len(prompt)) == len(FULL.example(prompt, CODES).ids)
+    assert (PLAIN.image_length, FULL.image_length) == (7, 12)
+
+
 def test_the_vocabulary_must_hold_the_largest_token() -> None:
     assert (PLAIN.vocabulary_end, FULL.vocabulary_end) == (32, 95)
