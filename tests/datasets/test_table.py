@@ -11,50 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arra_med.config import build
-from arra_med.datasets.base import Excluded
 from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.table import Table
-from arra_med.datasets.table_text import official_headers
 from arra_med.errors import RequestError
 from arra_med.registry import DATASETS
 from arra_med.schema import CHEXPERT_LABELS, Exclusion, Sample
 from arra_med.settings import Ingest
-
-
-@pytest.fixture
-def root(tmp_path):
-    for name in ("a.png", "b.png", "c.png", "röntgen bild.png", "it's.png"):
-        Image.fromarray(np.arange(35, dtype=np.uint8).reshape(5, 7)).save(tmp_path / name)
-    return tmp_path
-
-
-def table(root, content, *, stored_as="utf-8", name="films.csv", **options):
-    (root / name).write_bytes(content.encode(stored_as))
-    options = {"image": "file", "text": "report"} | options
-    return Table(Table.Options(file=root / name, **options))
-
-
-def completed(adapter, redact=lambda text: text):
-    """Items as the ingest makes them, with prompts."""
-    for item in adapter.items():
-        if isinstance(item, Sample):
-            try:
-                yield adapter.complete(item, redact)
-            except Excluded as error:
-                yield Exclusion(
-                    item=item.key, source=item.source, reason=error.reason, detail=error.detail
-                )
-        else:
-            yield item
-
-
-def outcomes(adapter):
-    return [i.key if isinstance(i, Sample) else i.reason for i in completed(adapter)]
-
-
-def prompts(adapter):
-    return [i.prompt for i in completed(adapter)]
-
+from tests.datasets.film_tables import completed, outcomes, prompts, table
 
 FILMS = """file,report,view,patient,split
 a.png,No  effusiön.,PA,1,train
@@ -301,61 +264,6 @@ def test_a_quote_that_is_never_closed_swallows_no_rows(root):
         list(table(root, text).items())
 
 
-REPORTS = {
-    "MIMIC's form": " FINAL REPORT\n INDICATION:  Cough.\n \n FINDINGS:  Clear.\n \n IMPRESSION:\n"
-    " No effusion.\n",
-    "first line, not indented": "FINDINGS: Clear.\nIMPRESSION: No effusion.",
-    "small letters": "Findings: Clear.\r\nImpression: No effusion.",
-    "one line": "FINDINGS: Clear. IMPRESSION: No effusion.",
-    "indented more": "   FINDINGS: Clear.\n\n   CONCLUSION : No effusion.",
-}
-
-
-@pytest.mark.parametrize("name", REPORTS)
-def test_a_whole_report_gives_its_impression_or_the_section_asked_for(root, name):
-    quoted = REPORTS[name].replace('"', '""')
-    text = f'file,report,view\na.png,"{quoted}",PA\n'
-    options = {"text": None, "report": "report", "view": "view"}
-    adapter = table(root, text, **options)
-    (sample,) = completed(adapter)
-    assert sample.prompt == "PA view chest x-ray image, No effusion."
-    assert sample.prompt_source == "impression"
-    (sample,) = completed(table(root, text, prompt_sources=("findings",), **options))
-    assert sample.prompt == "PA view chest x-ray image, Clear."
-
-
-def test_headers_are_found_and_other_colons_left_alone():
-    assert official_headers("FINDINGS: a\nat 3: 45 pm") == "\n FINDINGS: a\nat 3: 45 pm"
-    assert official_headers("Heart: normal.") == "\nHeart: normal."
-    assert official_headers("We think: HISTORY: b") == "\nWe think:\n HISTORY: b"
-
-
-def test_a_report_without_sections_is_excluded_and_the_remedy_named(root):
-    adapter = table(root, "file,report\na.png,All is clear.\n", text=None, report="report")
-    (item,) = completed(adapter)
-    assert item.reason == "no-prompt"
-    assert "'text' takes texts whole" in item.detail
-    assert "clear" not in item.detail
-
-
-def test_texts_are_redacted_then_cleaned_then_put_in_place(root):
-    text = 'file,report\na.png,"1. Clear.\n2. Discussed with Dr. Meyer at 3 pm."\nb.png,Meyer\n'
-    seen = []
-
-    def redact(raw):
-        seen.append(raw)
-        return raw.replace("Meyer", "___")
-
-    steps = CleanUp(join_lists=True, remove_notifications=True, remove_placeholders=True)
-    first, second = completed(table(root, text, clean_up=steps), redact)
-    assert seen == ["1. Clear.\n2. Discussed with Dr. Meyer at 3 pm.", "Meyer"]
-    assert first.prompt == "chest x-ray image, Clear."
-    assert sum(first.edits.values()) >= 2
-    assert second.reason == "no-prompt"
-    first = next(completed(table(root, text, text=None, prompt="report"), redact))
-    assert first.prompt == "1. Clear. 2. Discussed with Dr. ___ at 3 pm."
-
-
 def test_a_view_that_is_none_is_excluded_unless_it_is_asked_for(root):
     text = "file,report,view\na.png,x,Latreal\nb.png,x,ROOM 3\nc.png,x,PA\n"
     found = list(table(root, text, view="view").items())
@@ -368,19 +276,6 @@ def test_a_view_that_is_none_is_excluded_unless_it_is_asked_for(root):
     assert [getattr(i, "view", None) for i in found] == [None, "ROOM 3", "PA"]
     others = list(table(root, text, view="view", modality="fundus").items())
     assert [i.view for i in others] == ["LATREAL", "ROOM 3", "PA"]
-
-
-def test_texts_beside_the_pictures(root):
-    (root / "a.txt").write_text("FINDINGS: Clear.\n")
-    (root / "b.txt").write_bytes("Röntgen".encode("cp1252"))
-    text = "file\na.png\nb.png\nc.png\n"
-    for option, prompt in (("text_suffix", "FINDINGS: Clear."), ("report_suffix", "Clear.")):
-        first, second, third = completed(table(root, text, text=None, **{option: ".txt"}))
-        assert first.prompt == f"chest x-ray image, {prompt}"
-        assert first.text_source == "a.txt"
-        assert (second.reason, third.reason) == ("unreadable-report", "missing-report")
-    adapter = table(root, text, text=None, text_suffix=".txt", encoding="cp1252")
-    assert list(completed(adapter))[1].prompt == "chest x-ray image, Röntgen"
 
 
 @pytest.mark.parametrize(

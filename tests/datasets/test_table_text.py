@@ -1,0 +1,74 @@
+"""A table's texts become prompts: whole reports, clean-up, files beside the pictures."""
+
+import pytest
+
+from arra_med.datasets.cleanup import CleanUp
+from arra_med.datasets.table_text import official_headers
+from tests.datasets.film_tables import completed, table
+
+REPORTS = {
+    "MIMIC's form": " FINAL REPORT\n INDICATION:  Cough.\n \n FINDINGS:  Clear.\n \n IMPRESSION:\n"
+    " No effusion.\n",
+    "first line, not indented": "FINDINGS: Clear.\nIMPRESSION: No effusion.",
+    "small letters": "Findings: Clear.\r\nImpression: No effusion.",
+    "one line": "FINDINGS: Clear. IMPRESSION: No effusion.",
+    "indented more": "   FINDINGS: Clear.\n\n   CONCLUSION : No effusion.",
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_whole_report_gives_its_impression_or_the_section_asked_for(root, name):
+    quoted = REPORTS[name].replace('"', '""')
+    text = f'file,report,view\na.png,"{quoted}",PA\n'
+    options = {"text": None, "report": "report", "view": "view"}
+    adapter = table(root, text, **options)
+    (sample,) = completed(adapter)
+    assert sample.prompt == "PA view chest x-ray image, No effusion."
+    assert sample.prompt_source == "impression"
+    (sample,) = completed(table(root, text, prompt_sources=("findings",), **options))
+    assert sample.prompt == "PA view chest x-ray image, Clear."
+
+
+def test_headers_are_found_and_other_colons_left_alone():
+    assert official_headers("FINDINGS: a\nat 3: 45 pm") == "\n FINDINGS: a\nat 3: 45 pm"
+    assert official_headers("Heart: normal.") == "\nHeart: normal."
+    assert official_headers("We think: HISTORY: b") == "\nWe think:\n HISTORY: b"
+
+
+def test_a_report_without_sections_is_excluded_and_the_remedy_named(root):
+    adapter = table(root, "file,report\na.png,All is clear.\n", text=None, report="report")
+    (item,) = completed(adapter)
+    assert item.reason == "no-prompt"
+    assert "'text' takes texts whole" in item.detail
+    assert "clear" not in item.detail
+
+
+def test_texts_are_redacted_then_cleaned_then_put_in_place(root):
+    text = 'file,report\na.png,"1. Clear.\n2. Discussed with Dr. Meyer at 3 pm."\nb.png,Meyer\n'
+    seen = []
+
+    def redact(raw):
+        seen.append(raw)
+        return raw.replace("Meyer", "___")
+
+    steps = CleanUp(join_lists=True, remove_notifications=True, remove_placeholders=True)
+    first, second = completed(table(root, text, clean_up=steps), redact)
+    assert seen == ["1. Clear.\n2. Discussed with Dr. Meyer at 3 pm.", "Meyer"]
+    assert first.prompt == "chest x-ray image, Clear."
+    assert sum(first.edits.values()) >= 2
+    assert second.reason == "no-prompt"
+    first = next(completed(table(root, text, text=None, prompt="report"), redact))
+    assert first.prompt == "1. Clear. 2. Discussed with Dr. ___ at 3 pm."
+
+
+def test_texts_beside_the_pictures(root):
+    (root / "a.txt").write_text("FINDINGS: Clear.\n")
+    (root / "b.txt").write_bytes("Röntgen".encode("cp1252"))
+    text = "file\na.png\nb.png\nc.png\n"
+    for option, prompt in (("text_suffix", "FINDINGS: Clear."), ("report_suffix", "Clear.")):
+        first, second, third = completed(table(root, text, text=None, **{option: ".txt"}))
+        assert first.prompt == f"chest x-ray image, {prompt}"
+        assert first.text_source == "a.txt"
+        assert (second.reason, third.reason) == ("unreadable-report", "missing-report")
+    adapter = table(root, text, text=None, text_suffix=".txt", encoding="cp1252")
+    assert list(completed(adapter))[1].prompt == "chest x-ray image, Röntgen"
