@@ -60,7 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in STAGES.items():
         verb = verbs.add_parser(name, help=text, description=text, parents=[common])
         verb.add_argument("config", type=Path, metavar="CONFIG.yaml", help="the configuration")
-        verb.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
+        verb.add_argument(  # with a default, argparse does not call it required
+            "overrides", nargs="*", default=[], metavar="key=value", help="settings to override"
+        )
         if name in SHARDED:
             verb.add_argument(
                 "--shard",
