@@ -2,8 +2,9 @@
 
 An unknown key is an error with the nearest name; a wrong type names what was expected; every
 error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
-command line follow the same rules; ``{output}`` in a value stands for ``paths.output``. A field
-of type :class:`PluginConfig` holds ``name:`` and the plug-in's own options, which are checked
+command line follow the same rules; ``{output}`` in a value stands for ``paths.output``. A file may
+begin with ``include: other.yaml`` (a path from its own folder) and is then laid over that one. A
+field of type :class:`PluginConfig` holds ``name:`` and the plug-in's own options, which are checked
 against the plug-in's ``Options`` dataclass.
 """
 
@@ -44,21 +45,13 @@ def plugin_field(registry: Registry, *, optional: bool = False) -> Any:  # noqa:
 
 
 def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
-    """Read ``path``, apply ``a.b=value`` overrides and build a ``kind``.
+    """Read ``path`` and what it includes, apply ``a.b=value`` overrides and build a ``kind``.
 
     Raises:
         FileNotFoundError: if there is no such file.
         RequestError: naming every unknown key, missing key and wrong value at once.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration file at {path}")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not readable YAML: {error}") from error
-    tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise RequestError(f"{path}: expected a mapping at the top, found {_name(tree)}")
+    tree = _read(path)
     for override in overrides:
         _apply(tree, override)
     paths = tree.get("paths")
@@ -81,6 +74,48 @@ def build(kind: type[T], tree: Mapping[str, Any], *, where: str) -> T:
             + "\n".join(f"  - {error}" for error in errors)
         )
     return cast("T", value)
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's mapping over that of the file it includes; ``above`` are the files including it."""
+    if not path.is_file():
+        by = f", which {above[-1]} includes" if above else ""
+        raise FileNotFoundError(f"no configuration file at {path}{by}")
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} is not readable YAML: {error}") from error
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise RequestError(f"{path}: expected a mapping at the top, found {_name(tree)}")
+    if "include" not in tree:
+        return tree
+    included = tree.pop("include")
+    if not isinstance(included, str):
+        raise RequestError(f"{path}: include: expected one file's path, found {_name(included)}")
+    above = (*above, path)
+    below = path.parent / Path(included).expanduser()
+    if below.resolve() in [file.resolve() for file in above]:
+        raise RequestError(f"{path}: include: {included} includes this file itself")
+    return _laid_over(_read(below, above), tree)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two mappings as one: sections are joined key by key, all else is ``above``'s.
+
+    A section that names another plug-in replaces the whole: the other's options are not its own.
+    """
+    joined = dict(below)
+    for key, value in above.items():
+        old = joined.get(key)
+        if (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
+            value = _laid_over(old, value)
+        joined[key] = value
+    return joined
 
 
 class _Loader(yaml.SafeLoader):
