@@ -34,6 +34,7 @@ def needed(settings: Settings) -> list[Asset]:
 def _all(settings: Settings) -> Iterator[Asset]:
     if settings.tokenizer is not None:
         yield from _of_plugin(settings.tokenizer.plugin, TOKENIZERS, "tokenizer")
+        yield from _of_weights(settings.tokenizer.training.perceptual.weights, "tokenizer")
     if settings.features is not None:
         yield from _of_plugin(settings.features.teacher, TEACHERS, "teacher")
     if settings.backbone is not None and settings.backbone.pretrained is not None:
@@ -60,6 +61,17 @@ def _of_plugin(config: PluginConfig, registry: Registry, kind: Kind) -> Iterator
         names = plugin.assets(config.options)
     for name in names:
         yield dataclasses.replace(resolve(name), kinds=(kind,))
+
+
+def _of_weights(weights: Path | None, kind: Kind) -> Iterator[Asset]:
+    """A file or folder of the user's own, or ``hf-hub:owner/name``."""
+    if weights is None:
+        return
+    text = str(weights)
+    if text.startswith(HUB):
+        yield dataclasses.replace(resolve(text.removeprefix(HUB)), kinds=(kind,))
+    else:
+        yield local(Path(text.removeprefix(LOCAL)), kind)
 
 
 def _of_backbone(pretrained: Path) -> Asset:

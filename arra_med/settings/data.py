@@ -1,6 +1,6 @@
 """Settings of the stages that make data: ingest, image tokenizer, teacher features."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +63,58 @@ class Ingest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PerceptualTerm:
+    """Distance of pictures in the features of a frozen ResNet-50, added to a tokenizer's loss.
+
+    Attributes:
+        weight: 0 leaves the term out.
+        weights: the network's weights: a file or folder (``local-dir:`` may stand before it), or
+            ``hf-hub:owner/name`` in the asset folder. Nothing is downloaded.
+    """
+
+    weight: float = 0.0
+    weights: Path | None = field(default=None, compare=False)  # a run notes the file's hash
+
+    def __post_init__(self) -> None:
+        not_negative(self, "weight")
+        if self.weight and self.weights is None:
+            raise ValueError(
+                f"weight is {self.weight:g}, but no weights are named: give the file of a "
+                "ResNet-50, or hf-hub:timm/resnet50.tv_in1k (arra-med assets fetch brings it)"
+            )
+        if self.weights is not None and not self.weight:
+            raise ValueError("weights does nothing while weight is 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTerm:
+    """A patch discriminator that learns to tell reconstructions from pictures.
+
+    Attributes:
+        weight: of its judgement in the tokenizer's loss; 0 leaves the term out.
+        start: steps that the tokenizer learns alone before.
+        criterion: ``least_squares``, ``hinge`` or ``bce``.
+        channels: of the discriminator's first layer; each further one doubles them.
+        layers: of the discriminator after the first; more see larger patches.
+        learning_rate: of the discriminator's own Adam, decayed as the tokenizer's.
+    """
+
+    weight: float = 0.0
+    start: int = 0
+    criterion: Literal["least_squares", "hinge", "bce"] = "least_squares"
+    channels: int = 64
+    layers: int = 3
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        not_negative(self, "weight", "start")
+        positive(self, "channels", "layers", "learning_rate")
+        others = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        if not self.weight and others:
+            raise ValueError(f"{', '.join(others)} does nothing while weight is 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenizerTraining:
     """``train-tokenizer``: how the image tokenizer learns.
 
@@ -70,14 +122,36 @@ class TokenizerTraining:
         steps: optimizer steps.
         batch_size: pictures a step.
         learning_rate: Adam's, decayed to zero by a cosine.
+        warmup_steps: over which the learning rate rises to its value.
+        precision: of the tokenizer's passes; ``bf16`` is for GPUs. Codes are chosen in fp32.
+        perceptual: see :class:`PerceptualTerm`.
+        adversarial: see :class:`AdversarialTerm`.
+        checkpoint_every: steps between checkpoints; a run that was stopped resumes from the last.
+        workers: threads that decode pictures; by default one for the CPU, up to eight for a GPU.
     """
 
     steps: int = 20_000
     batch_size: int = 32
     learning_rate: float = 3e-4
+    warmup_steps: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    perceptual: PerceptualTerm = field(default_factory=PerceptualTerm)
+    adversarial: AdversarialTerm = field(default_factory=AdversarialTerm)
+    checkpoint_every: int = field(default=500, compare=False)
+    workers: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "batch_size", "learning_rate")
+        positive(self, "steps", "batch_size", "learning_rate", "checkpoint_every")
+        not_negative(self, "warmup_steps")
+        if self.workers is not None:
+            positive(self, "workers")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps")
+        if self.adversarial.weight and self.adversarial.start >= self.steps:
+            raise ValueError(
+                f"adversarial.start is {self.adversarial.start}, but training ends after "
+                f"{self.steps} steps: the discriminator would never learn"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

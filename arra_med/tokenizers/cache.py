@@ -1,6 +1,10 @@
-"""``tokenize``: a prepared folder's pictures to codes, cached as memory-mapped Arrow."""
+"""``tokenize``: a prepared folder's pictures to codes, cached as memory-mapped Arrow.
+
+Batches never cross a part, so that shards, which take whole parts, change no byte.
+"""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +13,29 @@ import torch
 from tqdm import tqdm
 
 from arra_med.images import decode_png
-from arra_med.store import Cache, PartWriter, PreparedFolder, vector_table
+from arra_med.store import Cache, PartWriter, PreparedFolder, Shard, vector_table
 from arra_med.tokenizers.base import ImageTokenizer, load_tokenizer, tokenizer_id
-from arra_med.tokenizers.train import to_tensor
+from arra_med.tokenizers.batches import to_tensor
 
 logger = logging.getLogger(__name__)
 
 
 def tokenize(
-    prepared: PreparedFolder, tokenizer_folder: Path, *, batch_size: int, device: torch.device
+    prepared: PreparedFolder,
+    tokenizer_folder: Path,
+    *,
+    batch_size: int,
+    device: torch.device,
+    shard: Shard | None = None,
 ) -> Path:
     """Encode every picture; one token part for each image part, resumable.
+
+    Args:
+        prepared: whose pictures.
+        tokenizer_folder: the image tokenizer.
+        batch_size: pictures encoded at once.
+        device: where the tokenizer runs.
+        shard: write only this shard's parts and do not finish; a run without a shard joins them.
 
     Returns:
         The token cache's folder, ``<prepared>/tokens/<tokenizer id>``.
@@ -29,21 +45,35 @@ def tokenize(
     """
     folder, config = _cache_config(prepared, tokenizer_folder)
     num_parts = len(prepared.image_parts)
-    with PartWriter(folder, kind="tokens", config=config) as writer:
-        missing = writer.missing(num_parts)
-        if not missing:
+    with PartWriter(folder, kind="tokens", config=config, shard=shard) as writer:
+        if writer.finished:
             logger.info("%s is already done", folder)
-        else:
+            return folder
+        missing = writer.missing(num_parts)
+        if missing:
             tokenizer = load_tokenizer(tokenizer_folder).to(device)
-        progress = tqdm(total=len(prepared.keys), desc="tokenize", unit="image")
+            _write_parts(writer, missing, prepared, tokenizer, batch_size)
+        if shard is not None:
+            logger.info("shard %s is done; run without --shard to join all shards", shard)
+            return folder
+        writer.finish(num_parts)
+    return folder
+
+
+def _write_parts(
+    writer: PartWriter,
+    missing: Sequence[int],
+    prepared: PreparedFolder,
+    tokenizer: ImageTokenizer,
+    batch_size: int,
+) -> None:
+    sizes = (prepared.chunk_size(p, c) for p in missing for c in range(prepared.num_chunks(p)))
+    with tqdm(total=sum(sizes), desc="tokenize", unit="image") as progress:
         for index in missing:
             part = prepared.read_part(index)
             codes = _encode(tokenizer, [png for _, png in part], batch_size, progress)
             table = vector_table([key for key, _ in part], codes, "codes")
             writer.write_part(index, {f"part-{index:05d}.arrow": table}, {"samples": len(part)})
-        progress.close()
-        writer.finish(num_parts)
-    return folder
 
 
 def _encode(

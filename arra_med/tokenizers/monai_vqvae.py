@@ -1,5 +1,6 @@
 """A VQ-VAE (van den Oord et al., 2017) through MONAI, trainable on one's own pictures."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -9,21 +10,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from arra_med.errors import RequestError
-from arra_med.tokenizers.base import TrainableTokenizer, fitting, pack, unpack
+from arra_med.settings.checks import not_negative, positive
+from arra_med.tokenizers.base import fitting, pack, unpack
+from arra_med.tokenizers.learning import ReconstructingTokenizer, Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonaiVqvaeOptions:
-    """Architecture and loss.
+    """Architecture and loss. Terms of weight 0 are not computed.
 
     Attributes:
-        channels: width of each halving step; three of them make f8.
+        channels: width of each halving step; three of them make f8, four f16.
         residual_layers: residual blocks a step.
         num_codes: size of the codebook.
         code_dimension: length of a code's vector.
         decay: of the codebook's exponential moving average.
         commitment: weight of the commitment loss.
         revive_every: batches between replacing codes that are no longer used.
+        l1: weight of the mean absolute error of pixels, pictures being in [-1, 1].
+        l2: weight of the mean squared error of pixels.
+        usage: weight of the codebook-usage term, see :func:`usage_loss`.
     """
 
     channels: tuple[int, ...] = (64, 128, 256)
@@ -33,10 +39,19 @@ class MonaiVqvaeOptions:
     decay: float = 0.95
     commitment: float = 0.25
     revive_every: int = 20
+    l1: float = 1.0
+    l2: float = 0.0
+    usage: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1 or self.num_codes < 2:
             raise ValueError("channels needs at least one positive width and num_codes at least 2")
+        positive(self, "residual_layers", "code_dimension", "revive_every")
+        not_negative(self, "commitment", "l1", "l2", "usage")
+        if not 0 < self.decay < 1:
+            raise ValueError(f"decay must lie between 0 and 1, got {self.decay}")
+        if not self.l1 + self.l2:
+            raise ValueError("l1 and l2 are both 0: the decoder would learn nothing of the pixels")
 
     @property
     def downsampling(self) -> int:
@@ -44,7 +59,7 @@ class MonaiVqvaeOptions:
         return int(2 ** len(self.channels))
 
 
-class MonaiVqvae(TrainableTokenizer):
+class MonaiVqvae(ReconstructingTokenizer):
     """MONAI's VQVAE with an EMA codebook that starts from data and revives dead codes."""
 
     Options = MonaiVqvaeOptions
@@ -103,17 +118,36 @@ class MonaiVqvae(TrainableTokenizer):
         pixels: Tensor = self.model.decode_samples(codes)
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
-    def training_loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """L1 reconstruction error plus the commitment loss of one batch."""
+    def learn(self, images: Tensor, generator: torch.Generator) -> Reconstruction:
+        """Pixel errors, commitment and usage of one batch; in training, the codebook moves on."""
+        options = self.options
         pixels = self._normalise(images)
-        latents = self.model.encode(pixels)
-        if self.training and self.batches % self.options.revive_every == 0:
+        latents = self.model.encode(pixels).float()
+        if self.training and self.batches % options.revive_every == 0:
             self._revive(latents.detach(), generator)
         self.batches += 1
-        quantized, commitment = self.model.quantize(latents)
-        reconstruction = self.model.decode(quantized)
-        loss: Tensor = functional.l1_loss(reconstruction, pixels) + commitment
-        return loss
+        terms: dict[str, Tensor] = {}
+        loss = latents.new_zeros(())
+        if options.usage:
+            terms["usage"] = usage_loss(latents, self.codebook)
+            loss = loss + options.usage * terms["usage"]
+        with torch.autocast(images.device.type, enabled=False):  # distances need their digits
+            quantized, terms["commitment"] = self.model.quantize(latents)
+        decoded = self.model.decode(quantized).float()
+        loss = loss + terms["commitment"]
+        if options.l1:
+            terms["l1"] = functional.l1_loss(decoded, pixels)
+            loss = loss + options.l1 * terms["l1"]
+        if options.l2:
+            terms["l2"] = functional.mse_loss(decoded, pixels)
+            loss = loss + options.l2 * terms["l2"]
+        return Reconstruction(pixels, decoded, loss, terms)
+
+    @property
+    def codebook(self) -> Tensor:
+        """Vectors of the codes, ``(num_codes, code_dimension)`` float32."""
+        weight: Tensor = self.model.quantizer.quantizer.embedding.weight
+        return weight
 
     def files(self) -> dict[str, bytes]:
         """``config.json`` and ``model.safetensors``."""
@@ -168,3 +202,27 @@ class MonaiVqvae(TrainableTokenizer):
         quantizer.embedding.weight[dead] = fresh
         quantizer.ema_w[dead] = fresh * size
         quantizer.ema_cluster_size[dead] = size
+
+
+def usage_loss(latents: Tensor, codebook: Tensor) -> Tensor:
+    """How far the batch's average use of the codes is from even: log K - H(mean of p).
+
+    p(code | latent) is a softmax of the negative squared distance, divided by the batch's mean
+    squared distance to the nearest code. It is 0 for even use and log K if one code is all that is
+    used. This is the entropy of the average assignment, as in Yu et al. (MAGVIT-v2, 2023), which
+    also sharpen each assignment: here the commitment loss does.
+
+    Args:
+        latents: ``(B, D, h, w)`` float32, which get the gradient.
+        codebook: ``(K, D)`` float32, which gets none: it follows the latents by moving averages.
+
+    Returns:
+        A number in nats.
+    """
+    with torch.autocast(latents.device.type, enabled=False):
+        vectors = latents.float().permute(0, 2, 3, 1).flatten(0, 2)
+        squared = torch.cdist(vectors, codebook.detach().float()).square()
+        scale = squared.detach().min(dim=1).values.mean().clamp(min=1e-12)
+        average = functional.softmax(-squared / scale, dim=1).mean(dim=0)
+        entropy: Tensor = -torch.special.xlogy(average, average).sum()
+        return math.log(len(codebook)) - entropy
