@@ -1,8 +1,10 @@
 """The generated folder: ``generations.parquet``, ``images/<key>-<index>.png``, ``manifest.json``.
 
-Any generator that writes this folder can be evaluated beside ours.
+Beside them ``contact-sheet.png``, and ``dicom/<key>-<index>.dcm`` if asked for. Any generator that
+writes the first three can be evaluated beside ours.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,40 @@ GENERATIONS_SCHEMA = pa.schema(
         pa.field("file", pa.string(), nullable=False),  # relative to the folder
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("guidance", pa.float64()),
+        pa.field("guidance_schedule", pa.string()),
         pa.field("temperature", pa.float64()),
         pa.field("top_k", pa.int32()),
+        pa.field("top_p", pa.float64()),
     ]
 )
+"""Settings that a generator does not have are null. Columns carried from a table of prompts, all
+text, follow."""
+
+
+def generations_schema(carried: Sequence[str]) -> pa.Schema:
+    """The schema with columns carried along.
+
+    Raises:
+        RequestError: if one has the name of a column of ours.
+    """
+    taken = [name for name in carried if name in GENERATIONS_SCHEMA.names]
+    if taken:
+        raise RequestError(
+            f"generation.carry: generations.parquet has a column {taken[0]!r} of its own: rename "
+            "it in the table of prompts"
+        )
+    fields = [pa.field(name, pa.string()) for name in dict.fromkeys(carried)]
+    return pa.schema([*GENERATIONS_SCHEMA, *fields])
 
 
 def image_name(key: str, index: int) -> str:
     """Path of a picture relative to the generated folder."""
     return f"images/{key}-{index}.png"
+
+
+def dicom_name(key: str, index: int) -> str:
+    """Path of a picture's DICOM file relative to the generated folder."""
+    return f"dicom/{key}-{index}.dcm"
 
 
 class GeneratedFolder:

@@ -1,177 +1,245 @@
-"""``generate``: a split's prompts to a generated folder, in parts, resumable."""
+"""``generate``: prompts to a generated folder, in parts, resumable, shared by several processes."""
 
+import errno
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tqdm import tqdm
 
 from arra_med.config import to_tree
-from arra_med.errors import RequestError
-from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
-from arra_med.generation.sampler import draw_codes, sample_uniforms
-from arra_med.images import encode_png
-from arra_med.model.backbones import context_length
-from arra_med.model.export import Export, load_export
-from arra_med.model.layout import ImageLayout
-from arra_med.model.prompts import encode_prompts
-from arra_med.settings import Generation
-from arra_med.store import PartWriter, PreparedFolder
+from arra_med.errors import WorkError
+from arra_med.generation.backend import Backend, Request, check_lengths
+from arra_med.generation.diffusers_pipeline import DiffusersPipeline
+from arra_med.generation.folder import generations_schema
+from arra_med.generation.language_model import LanguageModel
+from arra_med.generation.prompts import PromptSet, choose_prompts
+from arra_med.generation.sheet import NAME, write_sheet
+from arra_med.generation.source import find_source
+from arra_med.generation.write import PartQueue, scratch
+from arra_med.progress import Progress
+from arra_med.settings import Generation, Settings
+from arra_med.store import PartWriter, Shard
 
 logger = logging.getLogger(__name__)
 
-PART_SIZE = 256
-"""Pictures a part; also the step in which an interrupted run resumes."""
+_NOT_IN_CONFIG = (
+    "prompt", "prompts", "key_column", "prompt_column",  # one hash says which prompts
+    "image_tokenizer",  # the model's entry has its hash
+    "batch_size", "compile",
+)  # fmt: skip
+
+
+def open_backend(settings: Settings, device: torch.device, channels: int | None = None) -> Backend:
+    """What the configuration draws with; no weights are loaded yet.
+
+    Args:
+        settings: ``generation``, ``paths.export``, and ``tokenizer`` for a published checkpoint.
+        device: where it will run.
+        channels: of the pictures if ``generation.channels`` does not say; by default the model's.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        RequestError: if it is something else.
+    """
+    chosen = settings.generation
+    channels = chosen.channels or channels
+    if chosen.diffusers is not None:
+        return DiffusersPipeline(chosen, device, channels=channels)
+    plugin = None if settings.tokenizer is None else settings.tokenizer.plugin
+    source = find_source(settings.paths.folder("export"), chosen, plugin)
+    return LanguageModel(source, chosen, device, channels=channels)
 
 
 def generate(
-    settings: Generation,
-    prepared: PreparedFolder,
-    export_folder: Path,
-    folder: Path,
-    *,
-    seed: int,
-    device: torch.device,
+    settings: Settings, folder: Path, *, device: torch.device, shard: Shard | None = None
 ) -> dict[str, Any]:
-    """Draw pictures for the prompts of a split.
+    """Draw pictures for every prompt, or finish a folder that was interrupted or sharded.
+
+    Args:
+        settings: a whole configuration; ``generation`` says what is drawn.
+        folder: the generated folder.
+        device: where the model runs.
+        shard: write only this shard's parts and do not finish; a run without a shard joins them.
 
     Returns:
-        The manifest of the generated folder.
+        The manifest: ``counts`` of ``images``, ``truncated_prompts`` and ``withheld`` (blacked out
+        by a pipeline's own safety checker); ``prompts``, ``warnings``. Of a shard, ``{}``.
 
     Raises:
-        FileNotFoundError: if there is no export.
+        FileNotFoundError: if model, prompts or prepared folder are not there.
         RequestError: if the folder holds pictures of other settings, or a prompt is unusable.
+        WorkError: if the disk is full; what is done stays, and nothing half-written counts as done.
     """
-    export = load_export(export_folder, device)
-    if settings.guidance != 1 and not export.info["prompt_dropout"]:
-        logger.warning(
-            "guidance is %g but the model never saw a dropped prompt: train with "
-            "training.prompt_dropout, or set generation.guidance to 1",
-            settings.guidance,
-        )
-    layout = sized_layout(export, settings.size)
-    rows = choose_prompts(prepared, settings)
-    requests = [(row, index) for row in rows for index in range(settings.images_per_prompt)]
-    config = {
-        "model": export.info | {"content_hash": export.content_hash},
-        "prepared": prepared.content_hash,
-        "seed": seed,
-        **{name: value for name, value in to_tree(settings).items() if name != "batch_size"},
-    }
-    num_parts = -(-len(requests) // PART_SIZE)
-    with PartWriter(folder, kind="generated", config=config) as writer:
-        missing = writer.missing(num_parts)
-        if not missing:
-            logger.info("%s is already done", folder)
-        done = len(requests) - sum(len(_part(requests, index)) for index in missing)
-        with tqdm(total=len(requests), initial=done, desc="generate", unit="image") as progress:
-            for part in missing:
-                files: dict[str, bytes | pa.Table] = {}
-                table = []
-                for start in range(0, len(_part(requests, part)), settings.batch_size):
-                    batch = _part(requests, part)[start : start + settings.batch_size]
-                    pictures = draw(export, layout, batch, settings, seed)
-                    for (row, index), picture in zip(batch, pictures, strict=True):
-                        name = image_name(row["key"], index)
-                        files[name] = encode_png(picture)
-                        table.append(_record(row, index, name, settings, seed))
-                    progress.update(len(batch))
-                files[_scratch(part)] = pa.Table.from_pylist(table, GENERATIONS_SCHEMA)
-                writer.write_part(part, files, {"images": len(table)})
-        if writer.finished:
-            return writer.finish(num_parts)
-        tables = [pq.read_table(folder / _scratch(part)) for part in range(num_parts)]
-        return writer.finish(num_parts, {"generations.parquet": pa.concat_tables(tables)})
+    prompts = choose_prompts(settings.generation, settings.paths.folder("prepared"))
+    backend = open_backend(settings, device, prompts.channels)
+    if shard is None or shard.index == 0:
+        for warning in backend.warnings:
+            logger.warning("%s", warning)
+    try:
+        return _Job(settings, prompts, backend, folder, shard).run()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WorkError(
+                f"the disk is full: {folder} is not finished. Make room and run the same command "
+                "again: it draws what is missing"
+            ) from error
+        raise
 
 
-def choose_prompts(prepared: PreparedFolder, settings: Generation) -> list[dict[str, Any]]:
-    """The samples whose prompts are drawn: the split's, or ``limit`` of them evenly spread."""
-    rows = prepared.rows(settings.split)
-    if settings.limit is None or settings.limit >= len(rows):
-        return rows
-    return [rows[i] for i in np.linspace(0, len(rows) - 1, settings.limit).round().astype(int)]
-
-
-def sized_layout(export: Export, size: tuple[int, int] | None) -> ImageLayout:
-    """The export's layout, for pictures of ``size`` (height, width) pixels if one is asked for.
+def generate_in_processes(settings: Settings, folder: Path, *, device: torch.device) -> None:
+    """:func:`generate` shared by the processes of ``torchrun``, each on its own GPU.
 
     Raises:
-        RequestError: if the size is no whole number of codes, the model has no tokens for it, or
-            prompt and image would not fit into its context.
+        As :func:`generate`.
     """
-    layout = export.layout
-    if size is None:
-        return layout
-    patch = export.image_tokenizer.image_size // export.image_tokenizer.grid[0]
-    if size[0] % patch or size[1] % patch:
-        raise RequestError(f"generation.size {size}: expected multiples of {patch} px, one code")
-    layout = layout.with_grid(size[0] // patch, size[1] // patch)
-    context = context_length(export.model)
-    needed = layout.sequence_length(export.info["max_prompt_tokens"])
-    if context is not None and needed > context:
-        raise RequestError(
-            f"generation.size {size} takes {needed} tokens with the longest prompt, the model has "
-            f"room for {context}"
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        generate(settings, folder, device=device)
+        return
+    if device.type == "cuda" and ":" not in str(device):
+        device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("gloo")
+    try:
+        generate(settings, folder, device=device, shard=Shard(rank, world))
+        torch.distributed.barrier()
+        if rank == 0:  # every part is there: this joins them, without loading the model
+            generate(settings, folder, device=device)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class _Job:
+    """One run of :func:`generate`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        prompts: PromptSet,
+        backend: Backend,
+        folder: Path,
+        shard: Shard | None,
+    ) -> None:
+        self.chosen: Generation = settings.generation
+        self.prompts, self.backend, self.folder, self.shard = prompts, backend, folder, shard
+        self.seed = settings.seed
+        self.size = self.chosen.part_size
+        self.num_images = len(prompts.prompts) * self.chosen.images_per_prompt
+        self.num_parts = -(-self.num_images // self.size)
+        backend.expect(self.num_images)
+        self.schema = generations_schema(self.chosen.carry)
+        self.tree = _config_of(self.chosen, backend)
+        self.config = {
+            "model": backend.model,
+            "prompts": prompts.source,
+            "prepared": prompts.prepared,
+            "seed": self.seed,
+            **self.tree,
+        }
+
+    def run(self) -> dict[str, Any]:
+        with PartWriter(
+            self.folder, kind="generated", config=self.config, shard=self.shard
+        ) as writer:
+            missing = writer.missing(self.num_parts)
+            if writer.finished:
+                logger.info("%s is already done", self.folder)
+            if missing:
+                self._draw(writer, missing)
+            if self.shard is not None:
+                logger.info("shard %s is done; run without --shard to join all", self.shard)
+                return {}
+            if writer.finished:
+                return writer.finish(self.num_parts)
+            return self._finish(writer)
+
+    def _draw(self, writer: PartWriter, missing: list[int]) -> None:
+        lengths, cut = check_lengths(self.backend, self.prompts.prompts)
+        if cut:
+            logger.warning("%d of %d prompts are cut", len(cut), len(lengths))
+        parts = self._parts(lengths)
+        batch_size = self._batch_size(max(lengths))
+        todo = sum(len(parts[part]) for part in missing)
+        if todo < self.num_images and self.shard is None:
+            logger.info("resuming: %d of %d pictures are done", self.num_images - todo,
+                        self.num_images)  # fmt: skip
+        begun = time.monotonic()
+        with (
+            Progress(todo, unit="image", label="generate") as progress,
+            PartQueue(writer, self.backend, self.chosen, self.tree, self.schema) as queue,
+        ):
+            for part in missing:
+                self._draw_part(queue, parts[part], batch_size, progress)
+                queue.close_part(part, parts[part], cut)
+            queue.wait()
+        minutes = (time.monotonic() - begun) / 60
+        logger.info(
+            "%d pictures in %.1f minutes: %.1f images a minute", todo, minutes, todo / minutes
         )
-    return layout
+
+    def _draw_part(
+        self, queue: PartQueue, requests: list[Request], batch_size: int, progress: Progress
+    ) -> None:
+        """Draw a part; each batch is fetched once the next one is under way."""
+        waiting = None
+        for start in range(0, len(requests), batch_size):
+            batch = requests[start : start + batch_size]
+            begun = (batch, self.backend.start(batch))
+            if waiting is not None:
+                queue.add(waiting[0], waiting[1]())
+                progress.update(len(waiting[0]))
+            waiting = begun
+        if waiting is not None:
+            queue.add(waiting[0], waiting[1]())
+            progress.update(len(waiting[0]))
+
+    def _parts(self, lengths: list[int]) -> list[list[Request]]:
+        """Every picture, prompts of like length together (longest first), cut into parts."""
+        prompts = self.prompts.prompts
+        order = sorted(range(len(prompts)), key=lambda i: (-lengths[i], i))
+        requests = [
+            Request(prompts[i], index, self.seed)
+            for i in order
+            for index in range(self.chosen.images_per_prompt)
+        ]
+        return [requests[i : i + self.size] for i in range(0, len(requests), self.size)]
+
+    def _batch_size(self, longest: int) -> int:
+        """As asked; else the most that fit and divide a part, so that all batches are alike."""
+        if self.chosen.batch_size != "auto":
+            return self.chosen.batch_size
+        part = min(self.size, self.num_images)
+        fits = min(part, self.backend.largest_batch(longest))
+        chosen = next(size for size in range(fits, 0, -1) if part % size == 0)
+        logger.info("batches of %d pictures (%d fit)", chosen, fits)
+        return chosen
+
+    def _finish(self, writer: PartWriter) -> dict[str, Any]:
+        table = pa.concat_tables(
+            [pq.read_table(self.folder / scratch(part)) for part in range(self.num_parts)]
+        )
+        place = {prompt.key: i for i, prompt in enumerate(self.prompts.prompts)}
+        rows = sorted(table.to_pylist(), key=lambda row: (place[row["key"]], row["index"]))
+        return writer.finish(
+            self.num_parts,
+            {
+                "generations.parquet": pa.Table.from_pylist(rows, self.schema),
+                NAME: write_sheet([self.folder / row["file"] for row in rows]),
+            },
+            summary={"channels": self.backend.channels, "warnings": self.backend.warnings},
+        )
 
 
-def draw(
-    export: Export,
-    layout: ImageLayout,
-    batch: list[tuple[dict[str, Any], int]],
-    settings: Generation,
-    seed: int,
-) -> list[np.ndarray]:
-    """Pictures of one batch of ``(sample, index)``.
-
-    Returns:
-        ``(H, W, C)`` uint8 arrays.
-    """
-    prompts = encode_prompts(
-        export.text_tokenizer,
-        [row["prompt"] for row, _ in batch],
-        [row["key"] for row, _ in batch],
-        max_tokens=export.info["max_prompt_tokens"],
-        long_prompts=export.info["long_prompts"],
-    )
-    count = layout.codes_per_image
-    uniforms = np.stack([sample_uniforms(seed, row["key"], i, count) for row, i in batch])
-    codes = draw_codes(
-        export.model,
-        layout,
-        prompts,
-        torch.from_numpy(uniforms),
-        guidance=settings.guidance,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-    )
-    pictures = export.image_tokenizer.decode(codes)
-    return list(pictures.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _part(requests: list[Any], index: int) -> list[Any]:
-    return requests[index * PART_SIZE : (index + 1) * PART_SIZE]
-
-
-def _scratch(part: int) -> str:
-    return f".partial/rows-{part:05d}.parquet"
-
-
-def _record(
-    row: dict[str, Any], index: int, name: str, settings: Generation, seed: int
-) -> dict[str, Any]:
-    return {
-        "key": row["key"],
-        "index": index,
-        "prompt": row["prompt"],
-        "file": name,
-        "seed": seed,
-        "guidance": settings.guidance,
-        "temperature": settings.temperature,
-        "top_k": settings.top_k,
-    }
+def _config_of(chosen: Generation, backend: Backend) -> dict[str, Any]:
+    """The settings that pictures depend on, as the manifest has them."""
+    tree = {name: v for name, v in to_tree(chosen).items() if name not in _NOT_IN_CONFIG}
+    if chosen.diffusers is not None:
+        tree["diffusers"] = {"steps": chosen.diffusers.steps}
+        for name in ("guidance_schedule", "temperature", "top_k", "top_p"):
+            del tree[name]
+    return tree | {"channels": backend.channels}

@@ -1,6 +1,7 @@
 """Settings of generation and evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 from arra_med.config import PluginConfig, plugin_field
@@ -9,37 +10,114 @@ from arra_med.settings.checks import not_negative, positive
 
 
 @dataclass(frozen=True, kw_only=True)
+class Diffusers:
+    """A text-to-image pipeline of the diffusers library that draws instead of our model.
+
+    Attributes:
+        pipeline: its folder, which holds ``model_index.json``, or ``owner/name`` of one in the
+            asset folder; nothing is downloaded.
+        steps: of its scheduler.
+    """
+
+    pipeline: Path
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        positive(self, "steps")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """``generate``: prompts to pictures.
 
     Attributes:
-        split: which split's prompts.
-        limit: at most so many prompts, taken evenly over the split; all if not given.
-        images_per_prompt: pictures of each prompt.
-        batch_size: pictures drawn together.
+        prompt: one prompt, in place of a prepared folder's; ``--prompt``.
+        prompts: a ``.txt`` file with one prompt a line, or a ``.csv``, ``.tsv`` or ``.parquet``
+            table, in place of a prepared folder's; ``--prompts``.
+        key_column: of the table, with each prompt's key; without such a column prompts are
+            numbered.
+        prompt_column: of the table.
+        carry: further columns of the table that ``generations.parquet`` repeats (labels, say).
+        split: which split's prompts, if they are a prepared folder's.
+        limit: at most so many prompts, taken evenly; all if not given.
+        images_per_prompt: pictures of each prompt; ``--num``.
+        batch_size: pictures drawn together; ``auto`` takes as many as fit into the memory.
+        part_size: pictures a part: an interrupted run resumes, and jobs share the work, in parts.
         guidance: classifier-free guidance g in u + g·(c - u); 1 for none.
+        guidance_schedule: g at every step of a picture: ``constant``, or from 1 up to g in a
+            ``linear`` or ``cosine`` ramp.
         temperature: of sampling; 0 picks the likeliest code.
         top_k: sample among the k likeliest codes; 0 for all.
-        size: height and width in pixels, for models whose vocabulary names them; by default the
-            size the model was trained on.
+        top_p: sample among the likeliest codes that together have this probability; 1 for all.
+        size: height and width in pixels, for models that can draw several; by default the size
+            the model was trained on.
+        long_prompts: prompts longer than the model takes: ``refuse``, or ``truncate`` (counted);
+            by default as in training.
+        channels: 1 makes grey pictures of a colour model's; by default as the pictures that the
+            prepared folder holds or that the model was trained on.
+        image_tokenizer: folder of the image tokenizer to decode with, in place of the model's.
+        precision: of the networks' weights; ``bf16`` and ``fp16`` are for GPUs. By default as they
+            are stored, and on a GPU ``bf16`` for a published checkpoint.
+        compile: compile the model's blocks for drawing, on a GPU: half a minute, then a fifth
+            faster. By default from 256 pictures on.
+        prompt_in_metadata: write the prompt's text into each PNG.
+        dicom: write each picture as DICOM Secondary Capture too, marked as synthetic.
+        diffusers: draw with this pipeline instead of the export.
     """
 
+    prompt: str | None = None
+    prompts: Path | None = None
+    key_column: str = "key"
+    prompt_column: str = "prompt"
+    carry: tuple[str, ...] = ()
     split: Literal["train", "validate", "test"] = "test"
     limit: int | None = None
     images_per_prompt: int = 1
-    batch_size: int = 16
+    batch_size: int | Literal["auto"] = "auto"
+    part_size: int = 128
     guidance: float = 4.0
+    guidance_schedule: Literal["constant", "linear", "cosine"] = "constant"
     temperature: float = 1.0
     top_k: int = 2000
+    top_p: float = 1.0
     size: tuple[int, int] | None = None
+    long_prompts: Literal["refuse", "truncate"] | None = None
+    channels: Literal[1, 3] | None = None
+    image_tokenizer: Path | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    compile: bool | None = None
+    prompt_in_metadata: bool = False
+    dicom: bool = False
+    diffusers: Diffusers | None = None
 
     def __post_init__(self) -> None:
-        positive(self, "images_per_prompt", "batch_size")
+        positive(self, "images_per_prompt", "part_size")
+        if self.batch_size != "auto":
+            positive(self, "batch_size")
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"size must be a height and a width in pixels, got {self.size}")
         not_negative(self, "temperature", "top_k", "guidance")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.limit is not None:
             positive(self, "limit")
+        if self.prompt is not None and self.prompts is not None:
+            raise ValueError("give one of 'prompt' and 'prompts' (a file), not both")
+        if self.carry and (self.prompts is None or self.prompts.suffix == ".txt"):
+            raise ValueError("carry names columns of a table of prompts: give one, or remove it")
+        if self.diffusers is not None:
+            self._check_diffusers()
+
+    def _check_diffusers(self) -> None:
+        """Refuse what only a model that draws code by code can do."""
+        names = ("guidance_schedule", "temperature", "top_k", "top_p", "image_tokenizer")
+        defaults = {field.name: field.default for field in fields(self)}
+        changed = [name for name in names if getattr(self, name) != defaults[name]]
+        if changed:
+            raise ValueError(
+                f"{', '.join(changed)}: a diffusers pipeline draws no codes, so this has no "
+                "effect: remove it, or remove 'diffusers'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from transformers import LlamaConfig
+from transformers import ChameleonConfig, LlamaConfig
 
 from arra_med.model.layout import ImageLayout
 
@@ -40,6 +40,21 @@ def llama(options: argparse.Namespace) -> tuple[LlamaConfig, ImageLayout]:
         intermediate_size=options.hidden * 43 // 16,
         num_hidden_layers=options.layers,
         num_attention_heads=max(1, options.hidden // 64),
+    )
+    return config, layout
+
+
+def chameleon_7b() -> tuple[ChameleonConfig, ImageLayout]:
+    """Sizes of Chameleon 7B and the layout of its 512 px images, as METHOD.md states them."""
+    config = ChameleonConfig(vocabulary_map={"<image>": 8711}, pad_token_id=1)
+    layout = ImageLayout(
+        start_ids=(8197, 8820, 8820),
+        end_ids=(8196, 8710),
+        code_ids=tuple(range(4, 8196)),
+        grid=(32, 32),
+        pad_id=1,
+        prompt_end_ids=(8710,),
+        row_end_ids=(8803,),
     )
     return config, layout
 

@@ -1,0 +1,154 @@
+"""What is drawn: prompts from the command line, a text file, a table or a prepared folder."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from arra_med.datasets.tables import read_table
+from arra_med.errors import RequestError
+from arra_med.schema import check_key
+from arra_med.settings import Generation
+from arra_med.store import PreparedFolder, canonical_json, sha256_bytes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt.
+
+    Attributes:
+        key: names it everywhere; never holds its text.
+        text: what the model is given.
+        carried: further columns of its table, kept as they are.
+    """
+
+    key: str
+    text: str
+    carried: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of a run.
+
+    Attributes:
+        prompts: in their source's order, keys unique, no text empty.
+        source: what the manifest says of them: where from, how many, one hash; no text.
+        prepared: content hash of the prepared folder, if they are from one.
+        channels: of that folder's pictures.
+    """
+
+    prompts: tuple[Prompt, ...]
+    source: dict[str, Any]
+    prepared: str | None = None
+    channels: int | None = None
+
+
+def choose_prompts(settings: Generation, prepared: Path) -> PromptSet:
+    """Read and check the prompts that the settings ask for.
+
+    Args:
+        settings: which prompts, how many.
+        prepared: the prepared folder, read only if no other prompts are given.
+
+    Raises:
+        FileNotFoundError: if the file or folder is not there.
+        RequestError: if it holds no prompts, an empty one, an unusable key or a key twice; it names
+            keys and lines, never texts.
+    """
+    if settings.prompt is not None:
+        return numbered([settings.prompt], "one prompt")
+    if settings.prompts is not None:
+        path = settings.prompts
+        read = _from_text(path) if path.suffix == ".txt" else _from_table(path, settings)
+        return _checked(evenly(read, settings.limit), "text file" if path.suffix == ".txt" else
+                        "table", str(path))  # fmt: skip
+    folder = PreparedFolder(prepared)
+    rows = evenly(folder.rows(settings.split), settings.limit)
+    read = [Prompt(row["key"], row["prompt"]) for row in rows]
+    chosen = _checked(read, f"prepared folder, {settings.split} split", str(prepared))
+    return PromptSet(chosen.prompts, chosen.source, folder.content_hash, folder.channels)
+
+
+def numbered(texts: Sequence[str], source: str) -> PromptSet:
+    """Prompts without keys of their own: ``prompt-00001``, ``prompt-00002`` …
+
+    Raises:
+        RequestError: if there is none, or one is empty.
+    """
+    return _checked([Prompt(numbered_key(i), text) for i, text in enumerate(texts)], source, source)
+
+
+def numbered_key(index: int) -> str:
+    """Key of the prompt at a position counted from 0."""
+    return f"prompt-{index + 1:05d}"
+
+
+def evenly(items: Sequence[T], limit: int | None) -> list[T]:
+    """At most ``limit`` of the items, evenly spread, the first and the last among them."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+
+
+def _from_text(path: Path) -> list[Prompt]:
+    """One prompt a line; blank lines count for the numbering and are no prompts."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of prompts at {path}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    return [Prompt(numbered_key(i), line.strip()) for i, line in enumerate(lines) if line.strip()]
+
+
+def _from_table(path: Path, settings: Generation) -> list[Prompt]:
+    names = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+    if not path.name.endswith(names):
+        raise RequestError(
+            f"generation.prompts {path}: expected a .txt file with one prompt a line, or a table "
+            f"({', '.join(names)})"
+        )
+    header, rows = read_table(path)
+    wanted = [settings.prompt_column, *settings.carry]
+    keyed = settings.key_column in header
+    if not keyed and settings.key_column != "key":
+        wanted.append(settings.key_column)  # asked for by name: read_table says what is there
+    _, rows = read_table(path, columns=[*wanted, *([settings.key_column] if keyed else [])])
+    prompts = []
+    for index, (line, row) in enumerate(rows):
+        if row is None:
+            raise RequestError(f"{path}, line {line}: too few or too many fields")
+        key = row[settings.key_column] if keyed else numbered_key(index)
+        carried = {name: row[name] for name in settings.carry}
+        prompts.append(Prompt(key, row[settings.prompt_column], carried))
+    return prompts
+
+
+def _checked(prompts: Sequence[Prompt], source: str, where: str) -> PromptSet:
+    if not prompts:
+        raise RequestError(f"{where} holds no prompts")
+    for prompt in prompts:
+        try:
+            check_key(prompt.key)
+        except ValueError as error:
+            raise RequestError(f"{where}: {error}") from error
+    empty = [prompt.key for prompt in prompts if not prompt.text.strip()]
+    if empty:
+        raise RequestError(
+            f"{where}: {len(empty)} of {len(prompts)} prompts are empty, first {empty[:3]}: give "
+            "each a text, or remove it"
+        )
+    twice = [key for key, count in Counter(p.key for p in prompts).items() if count > 1]
+    if twice:
+        raise RequestError(
+            f"{where}: {len(twice)} keys are there more than once, first {twice[:3]}: each prompt "
+            "needs a key of its own"
+        )
+    digest = sha256_bytes(canonical_json([[p.key, p.text, p.carried] for p in prompts]).encode())
+    return PromptSet(tuple(prompts), {"source": source, "count": len(prompts), "sha256": digest})

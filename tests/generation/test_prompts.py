@@ -1,0 +1,97 @@
+"""Prompts from four kinds of places, and what is wrong with some."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from arra_med.errors import RequestError
+from arra_med.generation.folder import GeneratedFolder
+from arra_med.generation.prompts import choose_prompts, evenly
+from arra_med.settings import Generation
+from arra_med.store import PreparedFolder
+from tests.generation.conftest import Run
+
+NOWHERE = Path("/nowhere/prepared")
+
+
+def read(**settings: object) -> list[tuple[str, str]]:
+    chosen = choose_prompts(Generation(**settings), NOWHERE)
+    return [(prompt.key, prompt.text) for prompt in chosen.prompts]
+
+
+def test_one_prompt_needs_no_folder() -> None:
+    assert read(prompt="left effusion.") == [("prompt-00001", "left effusion.")]
+
+
+def test_a_text_file_has_one_prompt_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_bytes("\ufeffErguß links.\r\n\r\n  clear. \n".encode())
+    assert read(prompts=path) == [("prompt-00001", "Erguß links."), ("prompt-00003", "clear.")]
+
+
+def test_tables_bring_keys_and_further_columns(export: Path, run: Run, tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a/1", "b"], "text": ["clear.", "edema."], "Edema": [0, 1]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    table.to_parquet(tmp_path / "t.parquet")
+    columns = {"key_column": "id", "prompt_column": "text", "carry": ("Edema",)}
+    run("csv", prompts=tmp_path / "t.csv", **columns)
+    run("parquet", prompts=tmp_path / "t.parquet", **columns)
+    rows = GeneratedFolder(tmp_path / "csv").rows
+    assert rows == GeneratedFolder(tmp_path / "parquet").rows
+    found = [(r["key"], r["index"], r["prompt"], r["Edema"], r["file"]) for r in rows]
+    assert found[1] == ("a/1", 1, "clear.", "0", "images/a/1-1.png")
+    assert found[2] == ("b", 0, "edema.", "1", "images/b-0.png")
+
+
+def test_a_table_without_keys_is_numbered(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("prompt\nclear.\nedema.\n")
+    found = read(prompts=tmp_path / "t.csv")
+    assert found == [("prompt-00001", "clear."), ("prompt-00002", "edema.")]
+    with pytest.raises(RequestError, match="no column 'id'"):
+        read(prompts=tmp_path / "t.csv", key_column="id")
+
+
+def test_a_prepared_folder_s_split(prepared: PreparedFolder) -> None:
+    chosen = choose_prompts(Generation(split="validate", limit=2), prepared.folder)
+    rows = prepared.rows("validate")
+    assert [p.key for p in chosen.prompts] == [rows[0]["key"], rows[-1]["key"]]
+    assert (chosen.prepared, chosen.channels) == (prepared.content_hash, 1)
+
+
+def test_evenly_keeps_the_ends() -> None:
+    assert evenly(range(9), 3) == [0, 4, 8]
+    assert evenly(range(3), 5) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.txt", "\n \n", "holds no prompts"),
+        ("p.txt", b"\xff\xfe", "not UTF-8"),
+        ("p.doc", "clear.", "expected a .txt file"),
+        ("t.csv", "key,prompt\na,clear.\na,edema.\n", r"1 keys are there more than once.*'a'"),
+        ("t.csv", "key,prompt\na,\nb,secret\n", r"1 of 2 prompts are empty, first \['a'\]"),
+        ("t.csv", "key,prompt\n../a,secret\n", r"key '\.\./a' is not usable"),
+        ("t.csv", "key,prompt\na\n", "line 2: too few or too many fields"),
+        ("t.csv", "key,text\na,secret\n", "no column 'prompt'"),
+    ],
+)
+def test_bad_files_are_refused_without_their_text(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RequestError, match=message) as error:
+        read(prompts=path)
+    assert "secret" not in str(error.value)
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="prompts are empty"):
+        read(prompt=" ")
+    for name in ("p.txt", "t.csv"):
+        with pytest.raises(FileNotFoundError, match=name):
+            read(prompts=tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="/nowhere/prepared"):
+        read()
