@@ -34,7 +34,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python scripts/bench/ingest.py
 	$(BIN)/python scripts/bench/features.py
-	$(BIN)/python scripts/bench/train_step.py
+	$(BIN)/python scripts/bench/train.py
 	$(BIN)/python scripts/bench/generate.py
 
 clean:

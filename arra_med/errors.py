@@ -12,3 +12,12 @@ class RequestError(ValueError):
 
 class WorkError(RuntimeError):
     """The request is right and the work failed. Exit code 1."""
+
+
+EXIT_PREEMPTED = 75
+"""Exit code of a training that a signal stopped after its checkpoint: start it again (EX_TEMPFAIL,
+"temporary failure", of sysexits.h)."""
+
+
+class PreemptedError(Exception):
+    """A signal asked training to stop and it can resume. Exit code :data:`EXIT_PREEMPTED`."""

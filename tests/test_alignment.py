@@ -3,15 +3,30 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+)
 
-from arra_med.alignment import ArraModel, alignment_loss, sample_mean
+from arra_med.alignment import ArraModel, alignment_loss
+from arra_med.model.head import split_head
 from arra_med.model.layout import ImageLayout
 from arra_med.settings import Alignment
+from arra_med.token_loss import chunked_losses
 from arra_med.training.data import TrainingItem, collate
 
 GRID = (2, 3)
 TEXT = 20
+SMALL = {
+    "vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
 PROMPTS = ([1, 5, 6, 7, 8, 9, 10], [1, 4], [], [1, 3, 3])
 
 
@@ -116,31 +131,80 @@ def test_loss_equals_a_naive_loop(alignment: Alignment, kind: str) -> None:
 def test_the_span_is_found_from_the_sample_not_from_the_end_of_the_batch() -> None:
     layout = make_layout()
     batch = collate(make_items(layout), layout.pad_id)
+    length = batch["ids"].shape[1]
     for row, prompt in enumerate(PROMPTS):
-        positions = batch["aligned"][row].nonzero()[:, 0].tolist()
-        assert positions == list(range(len(prompt), len(prompt) + 6))
-        assert (batch["ids"][row, [p + 1 for p in positions]] >= layout.code_ids[0]).all()
+        own = batch["aligned"][batch["aligned_sample"] == row] - row * length
+        assert own.tolist() == list(range(len(prompt), len(prompt) + 6))
+        assert (batch["ids"][row, own + 1] >= layout.code_ids[0]).all()
 
 
 def test_positions_outside_the_span_get_no_gradient() -> None:
+    layout = make_layout()
+    model = make_model(Alignment(layer=3, weight=1e3), z=0.0).eval()
+    batch = collate(make_items(layout), layout.pad_id)
+    hidden = []
+
+    def keep(_module, _inputs, output) -> None:
+        output.retain_grad()
+        hidden.append(output)
+
+    model.backbone.model.layers[2].register_forward_hook(keep)
+    model(batch)["alignment"].backward()
+    gradient = hidden[0].grad.flatten(0, 1).abs().sum(dim=-1)
+    inside = torch.zeros_like(gradient, dtype=torch.bool)
+    inside[batch["aligned"]] = True
+    assert (gradient[~inside] == 0).all()
+    assert (gradient[inside] > 0).all()
+
+
+@pytest.mark.parametrize("objective", ["cosine", "mse"])
+def test_alignment_loss_is_a_weighted_sum(objective: str) -> None:
+    projected = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+    teacher = torch.tensor([[4.0, 3.0], [0.0, 2.0]])
+    found = alignment_loss(projected, teacher, torch.tensor([0.25, 0.75]), objective)
+    expected = {"cosine": 0.25 * (1 - 24 / 25) + 0.75 * 1, "mse": 0.25 * 1 + 0.75 * 2.5}
+    assert found.item() == pytest.approx(expected[objective])
+
+
+def test_chunks_of_logits_change_neither_loss_nor_gradient() -> None:
     torch.manual_seed(0)
-    projected = torch.randn(3, 7, 4, requires_grad=True)
-    span = torch.zeros(3, 7, dtype=torch.bool)
-    span[0, 1:3] = span[1, 4:] = span[2, 2] = True
-    alignment_loss(projected, span, torch.randn(3, 4), "cosine").backward()
-    assert projected.grad is not None
-    assert (projected.grad[~span] == 0).all()
-    assert (projected.grad[span].abs().sum(dim=-1) > 0).all()
+    head = torch.nn.Linear(6, 11, bias=False)
+    hidden = torch.randn(10, 6, requires_grad=True)
+    targets, weights = torch.randint(11, (10,)), torch.rand(10)
+    found = {}
+    for elements in (1000, 33):  # one chunk; four of three rows at most
+        head.zero_grad()
+        hidden.grad = None
+        ce, z = chunked_losses(
+            head, hidden, targets, weights, vocabulary=11, chunk_elements=elements
+        )
+        (ce + 0.1 * z).backward()
+        found[elements] = (ce, z, head.weight.grad, hidden.grad)
+    for whole, parts in zip(*found.values(), strict=True):
+        torch.testing.assert_close(parts, whole)
+    logits = head(hidden).double()
+    expected = (
+        torch.nn.functional.cross_entropy(logits, targets, reduction="none") @ weights.double()
+    )
+    assert found[33][0].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_values_outside_the_mask_cannot_poison_the_mean() -> None:
-    values = torch.tensor([[1.0, float("inf")], [3.0, 5.0]], requires_grad=True)
-    mask = torch.tensor([[True, False], [True, True]])
-    mean = sample_mean(values, mask)
-    mean.backward()
-    assert mean.item() == pytest.approx((1 + 4) / 2)
-    assert values.grad is not None
-    assert values.grad.tolist() == [[0.5, 0.0], [0.25, 0.25]]
+@pytest.mark.parametrize(
+    ("config", "split"),
+    [
+        (LlamaConfig(**SMALL), True),
+        (Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=30.0), False),
+        (CohereConfig(**SMALL, logit_scale=0.5), False),
+        (GraniteConfig(**SMALL, logits_scaling=2.0), False),
+        (GPTNeoXConfig(**SMALL), True),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, bool) else "",
+)
+def test_only_a_head_whose_outputs_are_the_logits_is_split_off(config, split: bool) -> None:
+    model = AutoModelForCausalLM.from_config(config).train()
+    found = split_head(model)
+    assert (found is not None) == split
+    assert model.training
 
 
 def test_weight_zero_equals_no_alignment_exactly() -> None:

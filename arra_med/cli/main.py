@@ -1,7 +1,8 @@
 """``arra-med <verb>``: one verb a stage, each reading one YAML.
 
-Exit codes: 0 done, 1 the work failed, 2 the request is wrong. Results go to stdout, logs and
-progress bars to stderr. Nothing heavy is imported before a verb needs it.
+Exit codes: 0 done, 1 the work failed, 2 the request is wrong, 75 a signal stopped training and the
+same command resumes it. Results go to stdout, logs and progress bars to stderr. Nothing heavy is
+imported before a verb needs it.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from arra_med._version import __version__
 from arra_med.cli import assets
-from arra_med.errors import RequestError, WorkError
+from arra_med.errors import EXIT_PREEMPTED, PreemptedError, RequestError, WorkError
 
 logger = logging.getLogger("arra_med")
 
@@ -26,13 +27,14 @@ STAGES: dict[str, str] = {
     "tokenize": "turn the prepared pictures into codes",
     "features": "cache the teacher's vectors of the prepared pictures",
     "train": "adapt the language model, with ARRA's alignment, under DeepSpeed",
-    "generate": "draw pictures for a split's prompts",
+    "export": "write the model of a training checkpoint, without a GPU",
+    "generate": "draw pictures for a prompt, a file of prompts or a split's prompts",
     "evaluate": "measure the pictures and write the report",
     "report": "write the report again from an evaluation's results",
     "validate": "check a configuration and print it resolved",
 }
 """Verbs that read a configuration."""
-SHARDED = ("ingest", "features")
+SHARDED = ("ingest", "tokenize", "features", "generate")
 """Those whose work several jobs can share."""
 
 _EPILOG = """\
@@ -40,7 +42,12 @@ A configuration is one YAML file; settings are overridden as key=value:
   arra-med train run.yaml training.epochs=2 paths.output=work/try
 Several processes: torchrun --nproc_per_node=2 -m arra_med train run.yaml
 Several jobs: arra-med ingest run.yaml --shard 0/4 (… 3/4), then arra-med ingest run.yaml
-Exit codes: 0 done, 1 the work failed, 2 the request is wrong.
+Exit codes: 0 done, 1 the work failed, 2 the request is wrong, 75 stopped by a signal (train)
+"""
+_TRAIN_SIGNALS = """\
+SIGTERM, SIGUSR1 and SIGUSR2, to any rank, stop training at the next step with a checkpoint and exit
+code 75: run the same command again to go on. A second signal, 3 seconds later or more, ends at
+once. torchrun hands SIGTERM on, kills after 30 seconds, and itself ends with code 1.
 """
 
 
@@ -58,7 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", metavar="<verb>", required=True)
     for name, text in STAGES.items():
-        verb = verbs.add_parser(name, help=text, description=text, parents=[common])
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            parents=[common],
+            epilog=_TRAIN_SIGNALS if name == "train" else None,
+        )
         verb.add_argument("config", type=Path, metavar="CONFIG.yaml", help="the configuration")
         verb.add_argument(  # with a default, argparse does not call it required
             "overrides", nargs="*", default=[], metavar="key=value", help="settings to override"
@@ -69,6 +82,16 @@ def build_parser() -> argparse.ArgumentParser:
                 metavar="i/n",
                 help="do only the i-th of n equal shares (i from 0); a run without it joins them",
             )
+        if name == "train":
+            _add_train_options(verb)
+        if name == "export":
+            verb.add_argument(
+                "--checkpoint",
+                metavar="NAME",
+                help="step-00000100, or best (lowest validation loss); by default the newest",
+            )
+        if name == "generate":
+            _add_generate_options(verb)
     demo = verbs.add_parser(
         "demo", help="draw phantoms and run every stage on them", parents=[common]
     )
@@ -95,11 +118,38 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_train_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--dry-run", action="store_true", help="check everything and say what the run would be"
+    )
+    verb.add_argument("--processes", type=int, metavar="N", help="of the dry run's plan (1)")
+    verb.add_argument(
+        "--rate", type=float, metavar="TOKENS", help="tokens a second, for the dry run's hours"
+    )
+
+
+def _add_generate_options(verb: argparse.ArgumentParser) -> None:
+    what = verb.add_mutually_exclusive_group()
+    what.add_argument("--prompt", metavar="TEXT", help="draw this prompt")
+    what.add_argument(
+        "--prompts", metavar="FILE", help="a .txt file (one prompt a line) or a table of prompts"
+    )
+    what.add_argument(
+        "--preview", action="store_true", help="a page on this machine to type prompts into"
+    )
+    verb.add_argument("--num", type=int, metavar="N", help="pictures of each prompt")
+    verb.add_argument(
+        "--port",
+        type=int,
+        help="of the preview's page; 0 for a free one (8765 by default)",
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parse(arguments)
     level = logging.WARNING if options.quiet else logging.INFO
-    if int(os.environ.get("RANK", "0")) > 0:
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
         level = logging.ERROR  # rank 0 speaks for all
     logging.basicConfig(
         level=logging.WARNING,
@@ -115,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(options)
     except KeyboardInterrupt:
         return _fail("interrupted; run the same command again to resume", 1, debug=False)
+    except PreemptedError as stop:
+        logger.warning("%s", stop)
+        return EXIT_PREEMPTED
     except (RequestError, FileNotFoundError) as error:
         return _fail(str(error), 2, debug=options.debug)
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:

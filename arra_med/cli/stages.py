@@ -1,6 +1,7 @@
 """The verbs that run one stage: settings in, a folder out, its path on stdout."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arra_med import config
+from arra_med.errors import RequestError
 from arra_med.settings import Settings, section
 
 if TYPE_CHECKING:
@@ -18,9 +20,19 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> None:
     """Load the configuration, run the stage named by ``options.verb`` and print where it wrote."""
-    settings = config.load(Settings, options.config, options.overrides)
+    overrides = [*options.overrides, *_flags_as_overrides(options)]
+    settings = config.load(Settings, options.config, overrides)
     if options.verb == "validate":
         sys.stdout.write(config.dump(settings))
+        return
+    if options.verb == "generate" and _preview(settings, options):
+        return
+    if options.verb == "train" and _dry_run(settings, options):
+        return
+    if options.verb == "export":
+        from arra_med.training.export import export
+
+        sys.stdout.write(f"{export(settings, checkpoint=options.checkpoint)}\n")
         return
     shard = getattr(options, "shard", None)
     if shard is not None:
@@ -29,8 +41,51 @@ def run(options: argparse.Namespace) -> None:
         result = _SHARDED[options.verb](settings, Shard.parse(shard))
     else:
         result = _STAGES[options.verb](settings)
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         sys.stdout.write(f"{result}\n")
+
+
+def _dry_run(settings: Settings, options: argparse.Namespace) -> bool:
+    """Print the plan of a training run if that is asked for."""
+    if not options.dry_run:
+        if options.processes is not None or options.rate is not None:
+            raise RequestError("--processes and --rate are the dry run's: give --dry-run too")
+        return False
+    processes = 1 if options.processes is None else options.processes
+    if processes < 1 or (options.rate is not None and not options.rate > 0):
+        raise RequestError("--processes and --rate must be positive")
+    from arra_med.training.plan import plan
+
+    sys.stdout.write(plan(settings, processes=processes, rate=options.rate))
+    return True
+
+
+def _flags_as_overrides(options: argparse.Namespace) -> list[str]:
+    """``generate``'s own flags, as the settings they stand for."""
+    names = {"prompt": "prompt", "prompts": "prompts", "num": "images_per_prompt"}
+    given = {name: getattr(options, flag, None) for flag, name in names.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "prompt" in given or "prompts" in given:  # in place of what the configuration says
+        given = {"prompt": None, "prompts": None} | given
+    return [
+        f"generation.{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in given.items()
+    ]
+
+
+def _preview(settings: Settings, options: argparse.Namespace) -> bool:
+    """Show the preview's page if it is asked for."""
+    if not options.preview:
+        if options.port is not None:
+            raise RequestError("--port is the preview's: give --preview too, or leave it out")
+        return False
+    if options.shard is not None:
+        raise RequestError("--preview shows a page and shares no work: leave --shard out")
+    from arra_med.generation.preview import PORT, serve
+
+    port = PORT if options.port is None else options.port
+    serve(settings, device=pick_device(settings.device), port=port)
+    return True
 
 
 def pick_device(name: str) -> "torch.device":
@@ -40,8 +95,6 @@ def pick_device(name: str) -> "torch.device":
         RequestError: if there is no such device here.
     """
     import torch
-
-    from arra_med.errors import RequestError
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -77,7 +130,7 @@ def _train_tokenizer(settings: Settings) -> Path:
     return folder
 
 
-def _tokenize(settings: Settings) -> Path:
+def _tokenize(settings: Settings, shard: "Shard | None" = None) -> Path:
     from arra_med.store import PreparedFolder
     from arra_med.tokenizers.cache import tokenize
 
@@ -86,6 +139,7 @@ def _tokenize(settings: Settings) -> Path:
         settings.paths.folder("tokenizer"),
         batch_size=section(settings.tokenizer, "tokenizer", "tokenize").batch_size,
         device=pick_device(settings.device),
+        shard=shard,
     )
 
 
@@ -107,20 +161,27 @@ def _train(settings: Settings) -> Path:
     return train(settings, device=pick_device(settings.device))
 
 
-def _generate(settings: Settings) -> Path:
-    from arra_med.generation.generate import generate
-    from arra_med.store import PreparedFolder
+def _generate(settings: Settings, shard: "Shard | None" = None) -> Path:
+    from arra_med.generation.generate import generate, generate_in_processes
 
-    folder = settings.paths.folder("generated")
-    generate(
-        settings.generation,
-        PreparedFolder(settings.paths.folder("prepared")),
-        settings.paths.folder("export"),
-        folder,
-        seed=settings.seed,
-        device=pick_device(settings.device),
-    )
+    folder = generated_folder(settings)
+    device = pick_device(settings.device)
+    if shard is None:
+        generate_in_processes(settings, folder, device=device)
+    else:
+        generate(settings, folder, device=device, shard=shard)
     return folder
+
+
+def generated_folder(settings: Settings) -> Path:
+    """Where pictures go; those of one prompt into a folder of their own for each request."""
+    if settings.generation.prompt is None or settings.paths.generated is not None:
+        return settings.paths.folder("generated")
+    from arra_med.store import fingerprint
+
+    asked = config.to_tree(settings.generation, compared=True)
+    name = fingerprint([asked, settings.seed, str(settings.paths.folder("export"))])
+    return settings.paths.output / f"generated-{name}"
 
 
 def _evaluate(settings: Settings) -> Path:
@@ -149,5 +210,7 @@ _STAGES: dict[str, Callable[[Settings], Path]] = {
 
 _SHARDED: dict[str, Callable[[Settings, "Shard"], Path]] = {
     "ingest": _ingest,
+    "tokenize": _tokenize,
     "features": _features,
+    "generate": _generate,
 }

@@ -29,6 +29,7 @@ from arra_med.errors import RequestError
 from arra_med.model.chameleon import ChameleonDrawer
 from arra_med.model.chameleon_import import is_chameleon, load_chameleon
 from arra_med.model.chameleon_layout import chameleon_layout
+from arra_med.model.exported import exported_layout
 from arra_med.model.layout import ImageLayout
 from arra_med.settings import Backbone, Llama
 
@@ -43,6 +44,8 @@ def build_backbone(
     grid: tuple[int, int],
     with_rep: bool,
     seed: int,
+    dtype: torch.dtype = torch.float32,
+    image_tokenizer: str = "",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, ImageLayout]:
     """The model, its text tokenizer and the layout of image tokens, ready for training.
 
@@ -53,6 +56,8 @@ def build_backbone(
         grid: of the image tokenizer.
         with_rep: whether a ``<REP>`` token opens the image.
         seed: of a new model's weights.
+        dtype: of pretrained weights.
+        image_tokenizer: the image tokenizer's identity, which an export trained on must share.
 
     Raises:
         FileNotFoundError: if the pretrained folder is not there.
@@ -67,10 +72,16 @@ def build_backbone(
         model = new_llama(settings.llama, layout.vocabulary_end, settings.dropout, tokenizer, seed)
         return model, tokenizer, layout
     assert settings.pretrained is not None
-    model, tokenizer = load_pretrained(settings.pretrained)
+    folder = pretrained_folder(settings.pretrained)
+    model, tokenizer = open_model(folder, dtype)
     if isinstance(model, ChameleonDrawer):
         layout = _family_layout(model, tokenizer, num_codes, grid, with_rep=with_rep)
         model.drop_residuals(settings.dropout)
+    elif drawn := exported_layout(
+        folder, grid=grid, image_tokenizer=image_tokenizer, with_rep=with_rep
+    ):
+        layout = drawn
+        _set_dropout(model, settings.dropout)
     else:
         text_size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
         layout = _layout(text_size, tokenizer, num_codes, grid, with_rep=with_rep)
@@ -81,15 +92,14 @@ def build_backbone(
     return model, tokenizer, layout
 
 
-def load_pretrained(where: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Open a language model with transformers, in float32, without network or remote code.
+def pretrained_folder(where: Path) -> Path:
+    """The folder of a language model.
 
     Args:
         where: a local folder, or ``owner/name`` of a model in the asset folder.
 
     Raises:
-        FileNotFoundError: if the folder or its config.json is not there.
-        RequestError: if transformers cannot open it as a causal language model.
+        FileNotFoundError: if there is none, or it has no config.json.
     """
     folder = where if where.is_dir() else asset_path(str(where)) or where
     if not (folder / "config.json").is_file():
@@ -98,7 +108,7 @@ def load_pretrained(where: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
             "On a machine with internet run 'arra-med assets fetch <owner>/<name>', copy it to "
             "this machine and set backbone.pretrained to that name, or to any model's folder"
         )
-    return open_model(folder, torch.float32)
+    return folder
 
 
 def open_model(

@@ -14,10 +14,10 @@ from typing import Any
 from arra_med.assets.folder import asset_path
 from arra_med.assets.listing import read_object, read_shards
 from arra_med.errors import RequestError
+from arra_med.model.exported import ARRA
 from arra_med.registry import TOKENIZERS
 from arra_med.store import MANIFEST, check_files
 
-_ARRA = "arra.json"
 _INDEX = "model.safetensors.index.json"
 _LARGEST_HEADER = 100_000_000  # the format's own limit, in bytes
 _TEXT_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -117,7 +117,7 @@ def describe_checkpoint(folder: Path) -> Description:
         what = "an image tokenizer's" if "name" in config else "no language model's"
         raise RequestError(f"{folder / 'config.json'} has no model_type: it is {what}")
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
-    info = read_object(folder / _ARRA) if (folder / _ARRA).is_file() else None
+    info = read_object(folder / ARRA) if (folder / ARRA).is_file() else None
     notes: list[str] = []
     tensors = _try_headers(folder, notes)
     image: dict[str, Any] | None = None
@@ -256,13 +256,9 @@ def _judge_export(folder: Path, family: str, notes: list[str]) -> tuple[bool, bo
     except FileNotFoundError as error:
         notes.append(str(error))
         can_generate = False
-    if family in _CHAMELEON:
-        return True, can_generate
-    notes.append(
-        "to train on, resume its run: as backbone.pretrained it would get a second set of image "
-        "tokens"
-    )
-    return False, can_generate
+    if family not in _CHAMELEON:
+        notes.append("as backbone.pretrained it takes codes of its own image tokenizer alone")
+    return True, can_generate
 
 
 def _judge_chameleon(
@@ -308,7 +304,7 @@ def _judge_plain(folder: Path, family: str, notes: list[str]) -> bool:
 
 def _from_layout(layout: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401 - JSON
     if not isinstance(layout, dict) or "code_ids" not in layout or "grid" not in layout:
-        raise RequestError(f"{folder / _ARRA} has no layout of image tokens: export again")
+        raise RequestError(f"{folder / ARRA} has no layout of image tokens: export again")
     ids = layout["code_ids"]
     first, last = (ids["first"], ids["last"]) if isinstance(ids, dict) else (min(ids), max(ids))
     return {

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from arra_med.errors import RequestError
 from arra_med.model.backbones import open_model
+from arra_med.model.exported import ARRA
 from arra_med.model.layout import ImageLayout
 from arra_med.store import (
     MANIFEST,
@@ -28,7 +29,6 @@ from arra_med.store import (
 )
 from arra_med.tokenizers.base import CONFIG, WEIGHTS, ImageTokenizer, load_tokenizer
 
-ARRA = "arra.json"
 IMAGE_TOKENIZER = "image_tokenizer"
 
 

@@ -10,20 +10,33 @@ from typing import Literal, TypeVar
 
 from arra_med.errors import RequestError
 from arra_med.settings.checks import not_negative
-from arra_med.settings.data import Features, Ingest, Privacy, Tokenizer, TokenizerTraining
-from arra_med.settings.model import Alignment, Backbone, Llama, Lora, Training
-from arra_med.settings.results import Evaluation, Generation
+from arra_med.settings.data import (
+    AdversarialTerm,
+    Features,
+    Ingest,
+    PerceptualTerm,
+    Privacy,
+    Tokenizer,
+    TokenizerTraining,
+)
+from arra_med.settings.model import Alignment, Backbone, Llama, Lora
+from arra_med.settings.results import Diffusers, Evaluation, Generation
+from arra_med.settings.training import MixtureFolder, Training
 
 __all__ = [
+    "AdversarialTerm",
     "Alignment",
     "Backbone",
+    "Diffusers",
     "Evaluation",
     "Features",
     "Generation",
     "Ingest",
     "Llama",
     "Lora",
+    "MixtureFolder",
     "Paths",
+    "PerceptualTerm",
     "Privacy",
     "Settings",
     "Tokenizer",

@@ -1,10 +1,12 @@
-"""Settings of the language model and of its training, ARRA's alignment included."""
+"""Settings of the language model and of ARRA's alignment."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from arra_med.settings.checks import not_negative, positive
+
+_BYTES = 259
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,14 @@ class Llama:
     text_vocabulary: int = 1024
 
     def __post_init__(self) -> None:
-        positive(self, "hidden_size", "num_layers", "num_heads", "text_vocabulary")
+        positive(
+            self, "hidden_size", "num_layers", "num_heads", "intermediate_size", "text_vocabulary"
+        )
+        if self.text_vocabulary < _BYTES:
+            raise ValueError(
+                f"text_vocabulary must be at least {_BYTES}, one token a byte and three of its "
+                f"own, got {self.text_vocabulary}"
+            )
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ValueError("hidden_size must be an even multiple of num_heads")
 
@@ -114,77 +123,3 @@ class Alignment:
     def __post_init__(self) -> None:
         positive(self, "layer")
         not_negative(self, "weight")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """``train``: optimisation under DeepSpeed.
-
-    Attributes:
-        epochs: passes over the training split; ``max_steps`` ends earlier if given.
-        max_steps: optimizer steps at most.
-        batch_size: samples an optimizer step, over all ranks and accumulation steps.
-        micro_batch_size: samples a rank holds at once.
-        learning_rate: AdamW's after warm-up.
-        schedule: ``constant`` or ``cosine`` (to zero) after a linear warm-up.
-        warmup_steps: steps of the warm-up.
-        betas: AdamW's.
-        weight_decay: AdamW's, on matrices only.
-        gradient_clipping: largest gradient norm; 0 for none.
-        prompt_dropout: share of prompts dropped, so that guidance has something to compare with.
-        z_loss: weight of mean(logsumexp(logits)²).
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        zero_stage: DeepSpeed's ZeRO stage, 0 to 3.
-        deepspeed: further DeepSpeed settings, passed through as they are.
-        log_every: optimizer steps between lines of ``metrics.jsonl``.
-        validate_every: steps between validation losses; 0 for only at the end.
-        preview_every: steps between preview grids; 0 for only at the end.
-        preview_samples: pictures of a preview.
-        checkpoint_every: steps between checkpoints; 0 for only at the end.
-        keep_checkpoints: how many of the newest are kept.
-        loader_workers: processes that assemble batches.
-    """
-
-    epochs: int = 10
-    max_steps: int | None = None
-    batch_size: int = 24
-    micro_batch_size: int = 6
-    learning_rate: float = 2e-5
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = 100
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.05
-    gradient_clipping: float = 4.0
-    prompt_dropout: float = 0.1
-    z_loss: float = 1e-5
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    deepspeed: dict[str, Any] = field(default_factory=dict)
-    log_every: int = 10
-    validate_every: int = 0
-    preview_every: int = 0
-    preview_samples: int = 8
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    loader_workers: int = 0
-
-    def __post_init__(self) -> None:
-        positive(
-            self, "epochs", "batch_size", "micro_batch_size", "learning_rate", "log_every",
-            "keep_checkpoints", "preview_samples",
-        )  # fmt: skip
-        not_negative(
-            self, "warmup_steps", "weight_decay", "gradient_clipping", "z_loss", "validate_every",
-            "preview_every", "checkpoint_every", "loader_workers",
-        )  # fmt: skip
-        if self.max_steps is not None:
-            positive(self, "max_steps")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of micro_batch_size "
-                f"{self.micro_batch_size}"
-            )
-        if not 0 <= self.prompt_dropout < 1:
-            raise ValueError(f"prompt_dropout must be in [0, 1), got {self.prompt_dropout}")

@@ -37,15 +37,21 @@ class Cache:
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is listed in {MANIFEST} but is not there")
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            vectors = table[column].combine_chunks()
-            width = vectors.type.list_size
-            self._parts.append(vectors.flatten().to_numpy(zero_copy_only=True).reshape(-1, width))
-            for row, key in enumerate(table["key"].to_pylist()):
-                if key in self._where:
-                    raise RequestError(
-                        f"{folder}: key {key!r} is there twice: delete the folder and make it again"
-                    )
-                self._where[key] = (len(self._parts) - 1, row)
+            for batch in table.to_batches():  # joining them would copy the vectors into memory
+                vectors = batch[column]
+                flat = vectors.flatten().to_numpy(zero_copy_only=True)
+                self._parts.append(flat.reshape(-1, vectors.type.list_size))
+                self._place(batch["key"].to_pylist())
+
+    def _place(self, keys: Sequence[str]) -> None:
+        """Note where the vectors of the newest part are."""
+        for row, key in enumerate(keys):
+            if key in self._where:
+                raise RequestError(
+                    f"{self.folder}: key {key!r} is there twice: delete the folder and make it "
+                    "again"
+                )
+            self._where[key] = (len(self._parts) - 1, row)
 
     def __len__(self) -> int:
         return len(self._where)

@@ -1,18 +1,16 @@
-"""Training examples in a fixed order that depends on the seed alone.
+"""Training examples of a prepared folder, and how they become a batch."""
 
-Position p of the endless stream is sample ``permutation(seed, p // n)[p % n]``. Optimizer step s
-takes positions ``s·B … (s+1)·B - 1``, whatever the number of ranks, workers or accumulation steps.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from arra_med.alignment import Batch
+from arra_med.errors import RequestError
 from arra_med.model.layout import IGNORED, Example, ImageLayout
 from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Backbone
@@ -33,7 +31,9 @@ class TrainingItem:
 
 
 class Examples(Dataset[TrainingItem]):
-    """Examples of one split by position in the endless stream.
+    """Examples of one split of one folder, in the folder's order.
+
+    Codes and teacher vectors stay in the mapped files: forked processes share them.
 
     Args:
         prepared: the prepared folder.
@@ -43,12 +43,10 @@ class Examples(Dataset[TrainingItem]):
         tokenizer: of prompts.
         layout: of image tokens.
         backbone: for the limit on prompts.
-        prompt_dropout: share of prompts dropped.
-        seed: of order and dropping.
-        shuffle: ``False`` keeps the folder's order.
 
     Raises:
-        RequestError: if the split is empty, or a token or feature is missing.
+        RequestError: if the split is empty, a token or feature is missing, or the codes are those
+            of pictures of another size.
     """
 
     def __init__(
@@ -61,9 +59,6 @@ class Examples(Dataset[TrainingItem]):
         tokenizer: PreTrainedTokenizerBase,
         layout: ImageLayout,
         backbone: Backbone,
-        prompt_dropout: float,
-        seed: int,
-        shuffle: bool = True,
     ) -> None:
         rows = prepared.rows(split)
         self.keys = [row["key"] for row in rows]
@@ -75,121 +70,88 @@ class Examples(Dataset[TrainingItem]):
             long_prompts=backbone.long_prompts,
         )
         tokens.require(prepared, self.keys)
+        if tokens.width != layout.codes_per_image:
+            raise RequestError(
+                f"{prepared.folder}: its pictures of {prepared.image_size} pixels have "
+                f"{tokens.width} codes each, this run's have {layout.codes_per_image}: ingest it "
+                "at the same size"
+            )
         if features is not None:
             features.require(prepared, self.keys)
         self.tokens = tokens
         self.features = features
         self.layout = layout
-        self.prompt_dropout = prompt_dropout
-        self.seed = seed
-        self.shuffle = shuffle
-        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+        self.longest_prompt = max(map(len, self.prompts))
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, position: int) -> TrainingItem:
-        """The example at a position of the endless stream (not bounded by ``len``)."""
-        order, dropped = self._plan(position // len(self))
-        index = order[position % len(self)]
+    def __getitem__(self, index: int) -> TrainingItem:
+        """An example with its prompt."""
+        return self.item(index)
+
+    def item(self, index: int, *, dropped: bool = False) -> TrainingItem:
+        """An example, its prompt there or ``dropped``."""
         key = self.keys[index]
-        prompt = [] if dropped[index] else self.prompts[index]
         teacher = None if self.features is None else self.features[key]
+        prompt = [] if dropped else self.prompts[index]
         return TrainingItem(self.layout.example(prompt, self.tokens[key]), teacher)
 
-    def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Order of the samples and which prompts are dropped in an epoch."""
-        if self._epoch is None or self._epoch[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(len(self)) if self.shuffle else np.arange(len(self))
-            self._epoch = (epoch, order, rng.random(len(self)) < self.prompt_dropout)
-        return self._epoch[1], self._epoch[2]
+    def lengths(self) -> np.ndarray:
+        """``(N,)`` int64 tokens of each example with its prompt."""
+        return np.array([self.layout.sequence_length(len(prompt)) for prompt in self.prompts])
+
+    def caches(self) -> list[Cache]:
+        """The folders that examples are read from."""
+        return [self.tokens] if self.features is None else [self.tokens, self.features]
 
 
-class RankShare(Sampler[list[int]]):
-    """Positions of one rank's micro-batches from ``first_step`` on.
-
-    Args:
-        batch_size: samples an optimizer step, over all ranks.
-        micro_batch_size: samples a rank holds at once.
-        rank: of this process.
-        world_size: number of processes; divides ``batch_size / micro_batch_size``.
-        first_step: optimizer step to begin with.
-        last_step: optimizer step to end before.
-    """
-
-    def __init__(
-        self,
-        *,
-        batch_size: int,
-        micro_batch_size: int,
-        rank: int,
-        world_size: int,
-        first_step: int,
-        last_step: int,
-    ) -> None:
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self.steps = range(first_step, last_step)
-
-    def __len__(self) -> int:
-        return len(self.steps) * self.batch_size // (self.micro_batch_size * self.world_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        micro = self.micro_batch_size
-        for step in self.steps:
-            first, end = step * self.batch_size, (step + 1) * self.batch_size
-            for start in range(first + self.rank * micro, end, self.world_size * micro):
-                yield list(range(start, start + micro))
-
-
-def collate(items: Sequence[TrainingItem], pad_id: int) -> dict[str, Tensor]:
+def collate(items: Sequence[TrainingItem], pad_id: int, *, share: float | None = None) -> Batch:
     """Pad on the right and stack.
 
-    Returns:
-        ``ids``, ``targets`` ``(B, T)`` int64; ``attention``, ``aligned`` ``(B, T)`` bool; and with
-        alignment ``teacher`` ``(B, F)`` float32.
+    Args:
+        items: the samples.
+        pad_id: token that fills the rows.
+        share: number of samples the losses are a mean over; by default those given.
     """
-    shape = (len(items), max(len(item.example.ids) for item in items))
-    ids = torch.full(shape, pad_id)
-    targets = torch.full(shape, IGNORED)
-    attention = torch.zeros(shape, dtype=torch.bool)
-    aligned = torch.zeros(shape, dtype=torch.bool)
+    length = max(len(item.example.ids) for item in items)
+    ids = torch.full((len(items), length), pad_id)
     for row, item in enumerate(items):
-        length = len(item.example.ids)
-        ids[row, :length] = torch.from_numpy(item.example.ids)
-        targets[row, :length] = torch.from_numpy(item.example.targets)
-        aligned[row, :length] = torch.from_numpy(item.example.aligned)
-        attention[row, :length] = True
-    batch = {"ids": ids, "targets": targets, "attention": attention, "aligned": aligned}
+        ids[row, : len(item.example.ids)] = torch.from_numpy(item.example.ids)
+    starts = [row * length for row in range(len(items))]
+    return Batch(ids=ids, **flat_positions(items, starts, share or len(items)))
+
+
+def flat_positions(items: Sequence[TrainingItem], starts: Sequence[int], share: float) -> Batch:
+    """All of a batch but its ids: where the samples' targets and aligned positions are.
+
+    Args:
+        items: the samples.
+        starts: flat position of each one's first token.
+        share: number of samples the losses are a mean over.
+    """
+    predict, targets, aligned = [], [], []
+    for item, start in zip(items, starts, strict=True):
+        (wanted,) = (item.example.targets != IGNORED).nonzero()
+        predict.append(wanted + start)
+        targets.append(item.example.targets[wanted])
+        aligned.append(item.example.aligned.nonzero()[0] + start)
+    batch = Batch(
+        predict=torch.from_numpy(np.concatenate(predict)),
+        targets=torch.from_numpy(np.concatenate(targets)),
+        target_weights=_weights(predict, share),
+    )
     teachers = [item.teacher for item in items if item.teacher is not None]
     if teachers:
+        sample = np.repeat(np.arange(len(items)), [len(positions) for positions in aligned])
+        batch["aligned"] = torch.from_numpy(np.concatenate(aligned))
+        batch["aligned_weights"] = _weights(aligned, share)
+        batch["aligned_sample"] = torch.from_numpy(sample)
         batch["teacher"] = torch.from_numpy(np.stack(teachers).astype(np.float32))
     return batch
 
 
-class Collate:
-    """:func:`collate` with its padding token: an object that loader processes can receive."""
-
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, items: Sequence[TrainingItem]) -> dict[str, Tensor]:
-        """Collate ``items``."""
-        return collate(items, self.pad_id)
-
-
-def loader(
-    examples: Examples, batches: Sampler[list[int]], *, workers: int, pin_memory: bool
-) -> DataLoader[TrainingItem]:
-    """Batches in the order of ``batches``; the same for any number of workers."""
-    return DataLoader(
-        examples,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=Collate(examples.layout.pad_id),
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-    )
+def _weights(positions: Sequence[np.ndarray], share: float) -> Tensor:
+    """Shares of each sample's positions in a mean over ``share`` samples, ``(N,)`` float32."""
+    parts = [np.full(len(own), 1 / (share * len(own)), np.float32) for own in positions]
+    return torch.from_numpy(np.concatenate(parts))

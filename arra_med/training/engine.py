@@ -8,31 +8,28 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from arra_med.alignment import ArraModel
 from arra_med.errors import RequestError
 from arra_med.settings import Training
 
 logger = logging.getLogger(__name__)
 
-_OURS = {
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "bf16",
-    "fp16",
-    "optimizer",
-    "scheduler",
-}
 
+def start_processes(device: torch.device, *, timeout_minutes: float = 30) -> tuple[int, int]:
+    """Join the processes that torchrun, srun or DeepSpeed's launcher started, or be the only one.
 
-def start_processes(device: torch.device) -> tuple[int, int]:
-    """Join the processes that torchrun or DeepSpeed's launcher started, or be the only one.
+    Args:
+        device: of this process.
+        timeout_minutes: after which a rank that gets nothing done ends the run by our own message;
+            the backend's, which says less, comes later.
 
     Returns:
         This process's rank and the number of processes.
@@ -43,7 +40,9 @@ def start_processes(device: torch.device) -> tuple[int, int]:
     # DeepSpeed would compile a shared-memory collective for CPUs at start: half a minute, and a
     # compiler that a cluster may not have. gloo does the job.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if "RANK" not in os.environ:
+    if "RANK" not in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        _join_by_slurm()
+    elif "RANK" not in os.environ:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -56,17 +55,35 @@ def start_processes(device: torch.device) -> tuple[int, int]:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)  # stdout is for results
     deepspeed.init_distributed(
-        dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False
+        dist_backend="nccl" if device.type == "cuda" else "gloo",
+        timeout=timedelta(minutes=timeout_minutes + 5) if timeout_minutes else timedelta(days=7),
+        verbose=False,
     )
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _join_by_slurm() -> None:
+    """Take this process's place from what srun set.
+
+    Raises:
+        RequestError: if the tasks cannot know where to meet.
+    """
+    if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
+        raise RequestError(
+            f"srun started {os.environ['SLURM_NTASKS']} tasks but MASTER_ADDR and MASTER_PORT are "
+            "not set, so that they cannot meet: submit with scripts/slurm/stage.sh, or export "
+            "the first node's name and a free port"
+        )
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
 
 
 def deepspeed_config(training: Training, world_size: int) -> dict[str, Any]:
     """DeepSpeed's JSON for these settings on ``world_size`` processes.
 
     Raises:
-        RequestError: if the batch does not divide over the processes, or ``training.deepspeed``
-            sets what another setting already says.
+        RequestError: if the batch does not divide over the processes.
     """
     per_round = training.micro_batch_size * world_size
     if training.batch_size % per_round:
@@ -75,13 +92,17 @@ def deepspeed_config(training: Training, world_size: int) -> dict[str, Any]:
             f"{training.micro_batch_size} on {world_size} processes: make it a multiple of "
             f"{per_round}"
         )
-    twice = sorted(_OURS & set(training.deepspeed))
-    if twice or "stage" in training.deepspeed.get("zero_optimization", {}):
-        raise RequestError(
-            f"training.deepspeed repeats {twice or 'zero_optimization.stage'}: use the settings of "
-            "'training:' for these"
-        )
     zero = {"stage": training.zero_stage, **training.deepspeed.get("zero_optimization", {})}
+    if training.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if training.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+    pure = training.master_weights == "bf16"
+    bf16: dict[str, Any] = {"enabled": training.precision == "bf16"}
+    if pure and training.zero_stage == 0:
+        bf16 = {"enabled": False}  # the model is in bf16 itself, and AdamW works on it directly
+    elif pure:
+        bf16 |= {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
     return {
         "steps_per_print": 10**9,
         **training.deepspeed,
@@ -90,42 +111,105 @@ def deepspeed_config(training: Training, world_size: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": training.batch_size // per_round,
         "gradient_clipping": training.gradient_clipping,
-        "bf16": {"enabled": training.precision == "bf16"},
+        "bf16": bf16,
         "fp16": {"enabled": training.precision == "fp16"},
     }
 
 
-def make_engine(model: nn.Module, training: Training, *, total_steps: int, world_size: int) -> Any:  # noqa: ANN401 - DeepSpeed's engine is not typed
+def check_device(training: Training, device: torch.device) -> None:
+    """Refuse what this device cannot do.
+
+    Raises:
+        RequestError: naming the setting.
+    """
+    if device.type == "cuda":
+        return
+    if training.precision == "fp16":
+        raise RequestError("training.precision fp16 needs a GPU: use bf16 or fp32 on the CPU")
+    if training.offload != "none":
+        raise RequestError(
+            f"training.offload {training.offload} moves state from a GPU to main memory, but the "
+            "device is the CPU: remove it"
+        )
+
+
+def make_engine(
+    model: ArraModel, training: Training, *, device: torch.device, total_steps: int, world_size: int
+) -> Any:  # noqa: ANN401 - DeepSpeed's engine is not typed
     """Hand the model, AdamW and the schedule to DeepSpeed.
 
     Frozen parameters take part in the forward pass alone: the optimizer does not hold them, and
     checkpoints leave them out, as the model is built from the same pretrained folder on resuming.
+
+    Raises:
+        RequestError: if device, settings and processes do not go together.
     """
     import deepspeed
 
+    check_device(training, device)
+    config = deepspeed_config(training, world_size)
+    if training.master_weights == "bf16" and training.zero_stage == 0:
+        model.to(torch.bfloat16)
+    if training.activation_checkpointing:
+        model.checkpoint_activations(training.activation_checkpointing)
+    if training.compile or (
+        training.compile is None and device.type == "cuda" and training.zero_stage < 3
+    ):
+        model.compile_blocks()
+    try:
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=_optimizer(model, training, device),
+            lr_scheduler=lambda optimizer: LambdaLR(
+                optimizer, lambda step: learning_rate_factor(training, step, total_steps)
+            ),
+            config=config,
+        )
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise RequestError(f"DeepSpeed refuses training.deepspeed: {'; '.join(wrong)}") from error
+    if world_size == 1 and training.zero_stage == 0:
+        # There is nobody to average with, but every gradient would be copied twice.
+        engine.enable_backward_allreduce = False
+    if any(not parameter.requires_grad for parameter in model.parameters()):
+        _leave_frozen_out(engine)
+    return engine
+
+
+def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW without weight decay on vectors: torch's fused one, DeepSpeed's CPU Adam offloaded."""
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
     groups = [
         {"params": matrices, "weight_decay": training.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=training.learning_rate,
-        betas=training.betas,
-        fused=torch.cuda.is_available() and training.zero_stage < 3,
-    )
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        lr_scheduler=lambda optimizer: LambdaLR(
-            optimizer, lambda step: learning_rate_factor(training, step, total_steps)
-        ),
-        config=deepspeed_config(training, world_size),
-    )
-    if any(not parameter.requires_grad for parameter in model.parameters()):
-        _leave_frozen_out(engine)
-    return engine
+    groups = [group for group in groups if group["params"]]
+    if training.offload == "none":
+        return torch.optim.AdamW(
+            groups,
+            lr=training.learning_rate,
+            betas=training.betas,
+            fused=device.type == "cuda" and training.zero_stage < 3,
+        )
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+    from deepspeed.ops.op_builder.builder import CUDAMismatchException
+
+    try:
+        adam: torch.optim.Optimizer = DeepSpeedCPUAdam(
+            groups,
+            lr=training.learning_rate,
+            betas=training.betas,
+            adamw_mode=True,
+            fp32_optimizer_states=training.master_weights == "fp32",
+        )
+        return adam
+    except (RuntimeError, ImportError, OSError, CUDAMismatchException) as error:
+        raise RequestError(
+            f"training.offload {training.offload} needs DeepSpeed's CPU Adam, which is compiled "
+            f"on first use and could not be: {error}. It takes a C++ compiler and ninja; where "
+            "there are none, use training.zero_stage 3 on more GPUs, or backbone.lora"
+        ) from error
 
 
 def _leave_frozen_out(engine: Any) -> None:  # noqa: ANN401

@@ -6,10 +6,9 @@ from typing import Any
 from arra_med.config import to_tree
 from arra_med.errors import RequestError
 from arra_med.settings import Settings, section
-from arra_med.store import Cache, PreparedFolder, canonical_json, difference
-from arra_med.teachers.cache import open_features
+from arra_med.store import PreparedFolder, canonical_json, difference
 from arra_med.tokenizers.base import tokenizer_id
-from arra_med.tokenizers.cache import open_tokens
+from arra_med.training.mixture import open_folder, open_folders
 
 RUN_RECORD = "run.json"
 """In the run folder: what the run is; the same command resumes it, another is refused."""
@@ -19,18 +18,20 @@ class Inputs:
     """What the stages before training left, opened and checked.
 
     Attributes:
-        prepared: the prepared folder.
+        main: ``paths.prepared`` with its tokens and features, whose validation split is
+            validated on.
+        prepared: the folder of ``main``.
         tokens: its codes.
         features: its teacher vectors; ``None`` without alignment.
+        folders: those to train on; without a mixture the prepared folder alone.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.prepared = PreparedFolder(settings.paths.folder("prepared"))
-        self.tokens = open_tokens(self.prepared, settings.paths.folder("tokenizer"))
-        self.features: Cache | None = None
-        if settings.alignment.enabled and settings.alignment.weight > 0:
-            features = section(settings.features, "features", "train")
-            self.features = open_features(features, self.prepared)
+        self.main = main = open_folder(settings, self.prepared)
+        self.tokens, self.features = main.tokens, main.features
+        training = section(settings.training, "training", "train")
+        self.folders = open_folders(settings, training, main)
 
 
 def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
@@ -40,11 +41,14 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
         RequestError: if the run folder holds a run of another configuration.
     """
     folder = settings.paths.folder("run")
-    tree = to_tree(settings)
+    tree = to_tree(settings, compared=True)
+    for name in ("mixture", "data_config"):  # where folders are; "folders" says what they hold
+        del tree["training"][name]
     names = ("seed", "backbone", "alignment", "training", "features")
     identity: dict[str, Any] = {
         **{name: tree[name] for name in names},
         "prepared": inputs.prepared.content_hash,
+        "folders": [folder.identity() for folder in inputs.folders],
         "image_tokenizer": tokenizer_id(settings.paths.folder("tokenizer")),
     }
     record = folder / RUN_RECORD

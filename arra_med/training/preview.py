@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from arra_med.generation.sampler import draw_codes, sample_uniforms
+from arra_med.generation.decoder import CodeDecoder
+from arra_med.generation.sampling import Sampling, sample_uniforms
 from arra_med.images import contact_sheet, decode_png
 from arra_med.model.layout import ImageLayout
 from arra_med.store import PreparedFolder
@@ -35,15 +36,9 @@ def preview_grid(
         ``(H, W, C)`` uint8.
     """
     uniforms = np.stack([sample_uniforms(seed, key, 0, layout.codes_per_image) for key in keys])
-    codes = draw_codes(
-        model,
-        layout,
-        prompts,
-        torch.from_numpy(uniforms),
-        guidance=_GUIDANCE if guided else 1.0,
-        temperature=1.0,
-        top_k=_TOP_K,
-    )
+    sampling = Sampling(guidance=_GUIDANCE if guided else 1.0, top_k=_TOP_K)
+    # Recorded graphs would keep memory that training needs.
+    codes = CodeDecoder(model, layout, sampling, graphs=False)(prompts, torch.from_numpy(uniforms))
     drawn = image_tokenizer.decode(codes).permute(0, 2, 3, 1).cpu().numpy()
     real = prepared.images(keys)
     pairs = [

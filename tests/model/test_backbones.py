@@ -1,6 +1,8 @@
 """Backbones: a vocabulary that grows without disturbing what was there."""
 
 import copy
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,31 @@ def test_a_pretrained_folder_is_extended(tmp_path: Path, with_rep: bool) -> None
     assert layout.rep_id == (300 if with_rep else None)
     assert layout.code_ids[0] == 302 + with_rep
     assert model.get_output_embeddings().weight.shape[0] == layout.code_ids[0] + 8
+
+
+def test_an_export_is_trained_on_with_the_image_tokens_it_has(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=300, n_embd=16, n_layer=3, n_head=2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    train_text_tokenizer(PROMPTS, 290).save_pretrained(tmp_path)
+    settings = Backbone(pretrained=tmp_path)
+
+    def build(image_tokenizer: str = "vq-1", grid: tuple[int, int] = (2, 2), rep: bool = False):
+        return build_backbone(
+            settings, prompts=[], num_codes=8, grid=grid, with_rep=rep, seed=0,
+            image_tokenizer=image_tokenizer,
+        )  # fmt: skip
+
+    model, _, layout = build()
+    model.save_pretrained(tmp_path)
+    arra = {"layout": layout.to_json(), "image_tokenizer": "vq-1"}
+    (tmp_path / "arra.json").write_text(json.dumps(arra))
+    again, _, same = build(grid=(3, 2))
+    assert same == replace(layout, grid=(3, 2))
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight), "no rows were added"
+    with pytest.raises(RequestError, match="draws with image tokenizer vq-1, the codes here are"):
+        build("vq-2")
+    with pytest.raises(RequestError, match="was trained without a <REP> token"):
+        build(rep=True)
 
 
 @pytest.mark.parametrize("name", ["llama-untied", "gpt-neox", "qwen3"])

@@ -11,8 +11,9 @@ from transformers import AutoTokenizer, ChameleonForConditionalGeneration
 
 from arra_med.alignment import ArraModel
 from arra_med.errors import RequestError
-from arra_med.generation.sampler import draw_codes, sample_uniforms
-from arra_med.model.backbones import build_backbone, load_pretrained, zero_image_head
+from arra_med.generation.decoder import CodeDecoder
+from arra_med.generation.sampling import Sampling, sample_uniforms
+from arra_med.model.backbones import build_backbone, open_model, zero_image_head
 from arra_med.model.chameleon import ChameleonDrawer
 from arra_med.model.export import load_export, write_export
 from arra_med.model.layout import ImageLayout
@@ -27,6 +28,8 @@ PROMPTS = ["the", "PA view chest x-ray image, the lungs are clear.", "AP view"]
 GRID = (2, 4)
 TEACHER = 6
 CPU = torch.device("cpu")
+
+GREEDY = Sampling(guidance=1, temperature=0, top_k=0)
 
 
 def backbone(folder: Path, checkpoint: Checkpoint | None = None, *, with_rep=False, **settings):
@@ -64,8 +67,10 @@ def test_arras_loss_equals_a_reference_from_scratch(checkpoint: Checkpoint, tmp_
     found = trained(batch)
     ids = checkpoint.vocabulary
     sequences = []
-    for row, mask in zip(batch["ids"].tolist(), batch["attention"].tolist(), strict=True):
-        sequence = row[: sum(mask)]
+    length = batch["ids"].shape[1]
+    for number, row in enumerate(batch["ids"].tolist()):
+        last = max(p for p in batch["predict"].tolist() if p < (number + 1) * length)
+        sequence = row[: last - number * length + 2]
         begin = sequence.index(ids["<racm3:break>"]) + 3
         sequences.append((sequence[:begin], sequence[begin:]))
     lengths = [len(before) for before, _ in sequences]
@@ -146,8 +151,8 @@ def test_the_variant_arra_starts_from_a_head_that_prefers_no_code(tmp_path: Path
 def test_rep_is_a_token_the_vocabulary_has_reserved(tmp_path: Path) -> None:
     model, tokenizer, layout = backbone(tmp_path, with_rep=True)
     batch = make_batch(tokenizer, layout)
-    assert batch["aligned"].sum(dim=1).tolist() == [1, 1, 1, 1]
-    assert set(batch["ids"][batch["aligned"]].tolist()) == {
+    assert batch["aligned_sample"].tolist() == [0, 1, 2, 3]
+    assert set(batch["ids"].flatten()[batch["aligned"]].tolist()) == {
         tokenizer.convert_tokens_to_ids("<reserved08795>")
     }
     assert arra(model, span="rep")(batch)["alignment"] > 0
@@ -199,7 +204,7 @@ def test_plain_transformers_opens_the_export_with_the_same_logits(
     assert not any(report.values()), report
     assert "MISSING" not in "".join(capfd.readouterr())
     batch = make_batch(tokenizer, layout)
-    inputs = {"input_ids": batch["ids"], "attention_mask": batch["attention"].long()}
+    inputs = {"input_ids": batch["ids"]}
     with torch.no_grad():
         ours = model(**inputs, output_hidden_states=True)
         theirs = plain(**inputs, output_hidden_states=True)
@@ -224,7 +229,7 @@ def test_the_export_comes_back_and_can_be_trained_further(trained) -> None:
     export = load_export(folder / "export", CPU)
     assert isinstance(export.model, ChameleonDrawer)
     assert export.layout == layout
-    again = load_pretrained(folder / "export")[0]
+    again = open_model(folder / "export", torch.float32)[0]
     for name, weight in model.state_dict().items():
         assert torch.equal(export.model.state_dict()[name], weight)
         assert torch.equal(again.state_dict()[name], weight)
@@ -257,7 +262,7 @@ def test_any_height_and_width_is_drawn_in_full(grid: tuple[int, int], trained) -
     layout = export.layout.with_grid(*grid)
     prompts = list(tokenizer(PROMPTS).input_ids)
     uniforms = torch.zeros(len(prompts), layout.codes_per_image, dtype=torch.float64)
-    codes = draw_codes(export.model, layout, prompts, uniforms, guidance=1, temperature=0, top_k=0)
+    codes = CodeDecoder(export.model, layout, GREEDY)(prompts, uniforms)
     assert codes.shape == (3, *grid)
     start = [
         tokenizer.convert_tokens_to_ids(name)
@@ -273,13 +278,9 @@ def test_a_full_512_px_layout_with_the_published_vocabulary(tmp_path: Path) -> N
         seed=0,
     )  # fmt: skip
     prompts = [tokenizer("the").input_ids]
-    codes = draw_codes(
-        model.eval(), layout, prompts, torch.zeros(1, 1024, dtype=torch.float64), guidance=1,
-        temperature=0, top_k=0,
-    )  # fmt: skip
+    noise = torch.zeros(1, 1024, dtype=torch.float64)
+    codes = CodeDecoder(model.eval(), layout, GREEDY)(prompts, noise)
     check_drawing(model, layout, prompts, codes, [8197, 8820, 8820])
     uniforms = torch.from_numpy(sample_uniforms(0, "k", 0, 4)[None])
-    small = draw_codes(
-        model, layout.with_grid(2, 2), prompts, uniforms, guidance=4, temperature=1, top_k=2000
-    )
+    small = CodeDecoder(model, layout.with_grid(2, 2), Sampling())(prompts, uniforms)
     assert small.shape == (1, 2, 2)

@@ -13,7 +13,7 @@ from transformers import ChameleonForConditionalGeneration
 
 from arra_med.assets.folder import RECORD
 from arra_med.errors import RequestError
-from arra_med.model.backbones import load_pretrained
+from arra_med.model.backbones import open_model
 from arra_med.model.chameleon import ChameleonDrawer
 from arra_med.model.chameleon_import import is_chameleon, load_chameleon
 from tests.model.chameleon_files import Checkpoint, write_tokenizer
@@ -51,7 +51,7 @@ def test_every_layout_computes_what_its_weights_say(checkpoint: Checkpoint, tmp_
         swin_norm=checkpoint.swin_norm,
     )
     assert is_chameleon(tmp_path)
-    model, tokenizer = load_pretrained(tmp_path)
+    model, tokenizer = open_model(tmp_path, torch.float32)
     assert isinstance(model, ChameleonDrawer)
     torch.testing.assert_close(logits(model), reference.logits(IDS), rtol=1e-5, atol=1e-5)
     vq = {name: tensor for name, tensor in weights.items() if ".vqmodel." in name}
@@ -93,7 +93,7 @@ def test_the_stored_precision_is_kept_unless_another_is_asked_for(tmp_path: Path
     weights = {name: t.bfloat16() for name, t in Checkpoint().write(tmp_path).items()}
     save_file(weights, tmp_path / "model.safetensors")
     assert load_chameleon(tmp_path)[0].dtype == torch.bfloat16
-    assert load_pretrained(tmp_path)[0].dtype == torch.float32
+    assert open_model(tmp_path, torch.float32)[0].dtype == torch.float32
 
 
 def test_a_text_without_its_opening_token_gets_it(tmp_path: Path) -> None:

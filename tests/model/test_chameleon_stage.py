@@ -47,6 +47,6 @@ def test_a_checkpoint_is_adapted_with_arra_and_draws(
     assert not any(report.values())
     hub = Checkpoint().weights()
     assert not torch.equal(plain.lm_head.weight, hub["lm_head.weight"])
-    generate(settings.generation, prepared, export, tmp_path / "generated", seed=0, device=CPU)
+    generate(settings, tmp_path / "generated", device=CPU)
     generated = GeneratedFolder(tmp_path / "generated")
     assert len(generated.rows) == len(prepared.rows("test"))

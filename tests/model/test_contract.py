@@ -30,8 +30,9 @@ from transformers import (
 
 from arra_med.alignment import ArraModel
 from arra_med.errors import RequestError
-from arra_med.generation.sampler import draw_codes
-from arra_med.model.backbones import build_backbone
+from arra_med.generation.decoder import CodeDecoder
+from arra_med.generation.sampling import Sampling
+from arra_med.model.backbones import build_backbone, context_length
 from arra_med.model.export import load_export, write_export
 from arra_med.model.layout import ImageLayout
 from arra_med.model.lora import add_lora, merged_state, remove_lora
@@ -39,7 +40,7 @@ from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Alignment, Backbone, Lora
 from arra_med.tokenizers.monai_vqvae import MonaiVqvae, MonaiVqvaeOptions
 from arra_med.training.data import TrainingItem, collate
-from arra_med.training.train import Trainer
+from arra_med.training.setup import Setup
 
 PROMPTS = [
     "PA view chest x-ray image, no acute finding.",
@@ -155,12 +156,12 @@ def test_extend_train_export_reload_draw(tmp_path: Path, family: str, lora: Lora
     assert losses[2] < losses[0]
 
     with torch.no_grad():
-        trained = backbone(input_ids=batch["ids"], attention_mask=batch["attention"].long()).logits
+        trained = backbone(input_ids=batch["ids"]).logits
     noise = torch.rand(2, layout.codes_per_image, dtype=torch.float64)
     prompts = [batch["ids"][0, :5].tolist(), [7]]
-    settings = {"guidance": 2.0, "temperature": 1.0, "top_k": 8}
-    drawn = draw_codes(backbone, layout, prompts, noise, **settings)
-    alone = draw_codes(backbone, layout, prompts[1:], noise[1:], **settings)
+    sampling = Sampling(guidance=2.0, top_k=8)
+    drawn = CodeDecoder(backbone.eval(), layout, sampling)(prompts, noise)
+    alone = CodeDecoder(backbone, layout, sampling)(prompts[1:], noise[1:])
     assert torch.equal(alone[0], drawn[1]), "padding a shorter prompt changes nothing"
     state = backbone.state_dict()
     if lora is not None:
@@ -176,13 +177,13 @@ def test_extend_train_export_reload_draw(tmp_path: Path, family: str, lora: Lora
     tied = CONFIGS[family].tie_word_embeddings
     assert (plain.get_input_embeddings().weight is plain.get_output_embeddings().weight) == tied
     with torch.no_grad():
-        read = plain(input_ids=batch["ids"], attention_mask=batch["attention"].long()).logits
+        read = plain(input_ids=batch["ids"]).logits
     torch.testing.assert_close(read, trained, rtol=0, atol=0 if lora is None else 1e-5)
     words = AutoTokenizer.from_pretrained(tmp_path / "export")
     assert words(PROMPTS).input_ids == tokenizer(PROMPTS).input_ids
 
     export = load_export(tmp_path / "export", CPU)
-    assert torch.equal(draw_codes(export.model, layout, prompts, noise, **settings), drawn)
+    assert torch.equal(CodeDecoder(export.model, layout, sampling)(prompts, noise), drawn)
     pictures = export.image_tokenizer.decode(drawn)
     assert pictures.shape == (2, 1, 16, 16)
     new = plain.generate(torch.tensor([layout.prompt(prompts[0])]), max_new_tokens=4, min_length=9)
@@ -223,7 +224,12 @@ def test_padding_does_not_change_what_is_drawn_or_learnt(tmp_path: Path) -> None
     assert tokenizer.pad_token_id is None
     batch = examples(tokenizer, layout)
     model = ArraModel(backbone, Alignment(), teacher_dimension=6, z_weight=1e-5, seed=0).eval()
-    other = batch | {"ids": batch["ids"].where(batch["attention"], torch.tensor(17))}
+    ids = batch["ids"].clone()
+    length = ids.shape[1]
+    for row in range(len(ids)):  # after a row's last prediction comes its last token, then padding
+        last = max(p for p in batch["predict"].tolist() if p < (row + 1) * length) - row * length
+        ids[row, last + 2 :] = 17
+    other = batch | {"ids": ids}
     assert not torch.equal(other["ids"], batch["ids"])
     torch.testing.assert_close(model(other)["total"], model(batch)["total"])
 
@@ -233,10 +239,12 @@ def test_sequences_longer_than_the_model_are_refused(prompt: int) -> None:
     """``prompt`` tokens, image start, 4 codes, image end, and a model of 9 positions."""
     layout = ImageLayout(start_ids=(10,), end_ids=(11,), code_ids=(12, 13), grid=(2, 2), pad_id=0)
     model = AutoModelForCausalLM.from_config(GPT2Config(**GPT2, n_positions=9))
-    prompts = SimpleNamespace(prompts=[[1], [1] * prompt])
-    trainer = SimpleNamespace(train_set=prompts, validation_set=prompts, layout=layout)
+    prompts = SimpleNamespace(longest_prompt=prompt)
+    setup = object.__new__(Setup)
+    setup.train_set = setup.validation_set = prompts
+    setup.layout = layout
     if prompt == 3:
-        Trainer._check_length(trainer, model)
+        setup.check_length(context_length(model), "GPT2LMHeadModel")
         return
     with pytest.raises(RequestError, match=r"takes 10 tokens \(4 of .*, 5 of .*has 9 positions"):
-        Trainer._check_length(trainer, model)
+        setup.check_length(context_length(model), "GPT2LMHeadModel")

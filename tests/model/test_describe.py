@@ -89,7 +89,7 @@ def test_an_export_tells_its_story(export: Path, capsys: pytest.CaptureFixture[s
         "export: hub-lora-arra-cxr", "Qwen3ForCausalLM (qwen3)",
         "16 codes, ids 303 to 318; 2 x 2 codes an image; <REP>", "variant        arra",
         "rank 4, merged", "biomedclip", "cxr: 1,234 samples, 50 steps", "can generate   yes",
-        "can train      no", "second set of image tokens", "bytes a parameter",
+        "can train      yes", "codes of its own image tokenizer alone", "bytes a parameter",
     ):  # fmt: skip
         assert line in text
     told = json.loads(info(capsys, export, json=True))

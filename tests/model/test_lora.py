@@ -1,8 +1,9 @@
 """LoRA: what is frozen stays, what is trained learns as in the plain model, the merge is exact."""
 
 import copy
+import functools
 import json
-import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from arra_med.model.backbones import build_backbone, extend_vocabulary
 from arra_med.model.layout import ImageLayout
 from arra_med.model.lora import add_lora, image_rows, merged_state, remove_lora, target_names
 from arra_med.settings import Alignment, Backbone, Lora
+from arra_med.training.checkpoints import complete_checkpoints
 from tests.conftest import write_prepared
 from tests.model.test_contract import CONFIGS, ROWS, SIZES, examples, save_hub_folder
-from tests.pipeline import arra_med, write_config
+from tests.pipeline import write_config
+from tests.training.ranks import run
+from tests.training.test_resume import at_step
 
 LORA = Lora(rank=2, alpha=6)
 FAMILIES = {
@@ -259,14 +263,15 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(pipeline: Path, name: str, *overrides: str, processes: int = 1) -> Path:
-    run = pipeline / name
-    arra_med(
-        "train", pipeline / "config.yaml", f"paths.run={run}", "backbone.llama=null",
-        f"backbone.pretrained={pipeline / 'hub'}", "backbone.lora={rank: 2, dropout: 0.1}",
-        "training.checkpoint_every=3", "training.zero_stage=1", *overrides, processes=processes,
+def train(pipeline: Path, name: str, *overrides: str, processes: int = 1, **more: object) -> Path:
+    folder = pipeline / name
+    run(
+        pipeline / f"{name}.log", "train", pipeline / "config.yaml", f"paths.run={folder}",
+        "backbone.llama=null", f"backbone.pretrained={pipeline / 'hub'}",
+        "backbone.lora={rank: 2, dropout: 0.1}", "training.checkpoint_every=3",
+        "training.zero_stage=1", *overrides, processes=processes, **more,
     )  # fmt: skip
-    return run
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -299,22 +304,40 @@ def test_deepspeed_moves_nothing_that_is_frozen(pipeline: Path, lora_run: Path) 
 
 def test_checkpoints_hold_what_is_trained_alone(lora_run: Path) -> None:
     path = lora_run / "checkpoints" / "step-00000006" / "mp_rank_00_model_states.pt"
-    module = torch.load(path, weights_only=False)["module"]  # our own file, written just now
+    module = torch.load(path, weights_only=True)["module"]
     parts = ("lora_A", "lora_B", "rows", "projector")
     assert module
     assert not [name for name in module if not any(part in name for part in parts)]
 
 
 @pytest.mark.slow
-def test_stopping_and_resuming_changes_nothing(pipeline: Path, lora_run: Path) -> None:
-    run = pipeline / "stopped"
-    shutil.copytree(lora_run, run)
-    shutil.rmtree(run / "export")
-    (run / "checkpoints/step-00000006/trainer.json").unlink()
-    train(pipeline, "stopped")
-    assert metrics(run) == metrics(lora_run)
+def test_killed_after_three_steps_and_resumed_equals_six(pipeline: Path, lora_run: Path) -> None:
+    kill = functools.partial(at_step, 4, signal.SIGKILL, 0)
+    killed = train(pipeline, "killed", code=-signal.SIGKILL, prepare=kill)
+    assert [p.name for p in complete_checkpoints(killed / "checkpoints")] == ["step-00000003"]
+    train(pipeline, "killed")
+    assert metrics(killed) == metrics(lora_run)
     whole = (lora_run / "export" / "model.safetensors").read_bytes()
-    assert (run / "export" / "model.safetensors").read_bytes() == whole
+    assert (killed / "export" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_checkpoint_of_two_ranks_exports_and_goes_on_with_one(pipeline: Path, stage: int) -> None:
+    settings = (f"training.zero_stage={stage}", "backbone.lora.dropout=0")
+    two = train(pipeline, f"two{stage}", *settings, processes=2)
+    lora = ("backbone.llama=null", f"backbone.pretrained={pipeline / 'hub'}")
+    words = [
+        "export", str(pipeline / "config.yaml"), *lora, "backbone.lora={rank: 2, dropout: 0.1}",
+        *settings, f"paths.run={two}", f"paths.export={two / 'x'}",
+    ]  # fmt: skip
+    assert main(words) == 0
+    whole = (two / "export" / "model.safetensors").read_bytes()
+    assert (two / "x" / "model.safetensors").read_bytes() == whole
+    stop = functools.partial(at_step, 3, signal.SIGUSR1, 1)
+    moved = train(pipeline, f"moved{stage}", *settings, processes=2, code=75, prepare=stop)
+    train(pipeline, f"moved{stage}", *settings)
+    assert metrics(moved) == pytest.approx(metrics(two), rel=2e-6)
 
 
 @pytest.mark.slow

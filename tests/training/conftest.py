@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from arra_med.cli.main import main
 from tests.conftest import write_prepared
-from tests.pipeline import arra_med, write_config
+from tests.pipeline import write_config
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +16,5 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prepared(folder / "prepared")
     config = write_config(folder)
     for verb in ("train-tokenizer", "tokenize", "features"):
-        arra_med(verb, config)
+        assert main([verb, str(config), "-q"]) == 0
     return folder

@@ -1,50 +1,15 @@
-"""Order of the data: nothing lost, nothing repeated, whatever the number of ranks."""
+"""Examples of a folder, and the batch that they become."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arra_med.model.layout import IGNORED, ImageLayout
-from arra_med.training.data import RankShare
-
-LAYOUT = ImageLayout(
-    start_ids=(20,), end_ids=(21,), code_ids=tuple(range(22, 32)), grid=(2, 2), pad_id=0
-)
-
-
-def shares(world_size: int, micro: int, first: int = 0) -> list[list[list[int]]]:
-    return [
-        list(
-            RankShare(
-                batch_size=12,
-                micro_batch_size=micro,
-                rank=rank,
-                world_size=world_size,
-                first_step=first,
-                last_step=4,
-            )
-        )
-        for rank in range(world_size)
-    ]
-
-
-@pytest.mark.parametrize(("world_size", "micro"), [(1, 12), (1, 4), (2, 3), (3, 2), (2, 6)])
-def test_every_step_takes_its_positions_once(world_size: int, micro: int) -> None:
-    ranks = shares(world_size, micro)
-    rounds = 12 // (micro * world_size)
-    for step in range(4):
-        taken = [
-            position
-            for rank in ranks
-            for batch in rank[step * rounds : (step + 1) * rounds]
-            for position in batch
-        ]
-        assert sorted(taken) == list(range(step * 12, (step + 1) * 12))
-
-
-def test_resuming_continues_where_it_stopped() -> None:
-    whole, rest = shares(2, 3), shares(2, 3, first=2)
-    for rank in range(2):
-        assert whole[rank][4:] == rest[rank]
+from arra_med.errors import RequestError
+from arra_med.model.layout import IGNORED
+from tests.conftest import write_prepared
+from tests.training.folders import LAYOUT, examples_of, save_caches
 
 
 def test_an_example_predicts_the_image_part_and_nothing_else() -> None:
@@ -58,3 +23,20 @@ def test_an_example_predicts_the_image_part_and_nothing_else() -> None:
 def test_codes_that_do_not_fit_are_refused(codes: list[int]) -> None:
     with pytest.raises(ValueError, match="codes"):
         LAYOUT.example([1], np.array(codes))
+
+
+def test_lengths_are_those_of_the_examples(tmp_path: Path) -> None:
+    examples = examples_of(save_caches(write_prepared(tmp_path / "prepared", num=12, size=8)))
+    assert examples.lengths().tolist() == [
+        len(examples[i].example.ids) for i in range(len(examples))
+    ]
+    dropped = examples.item(0, dropped=True).example
+    assert len(dropped.ids) == LAYOUT.sequence_length(0)
+    assert np.array_equal(dropped.ids, examples[0].example.ids[-len(dropped.ids) :])
+
+
+def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
+    folder = save_caches(write_prepared(tmp_path / "prepared", num=12, size=8))
+    larger = replace(LAYOUT, grid=(3, 3))
+    with pytest.raises(RequestError, match=r"prepared: its pictures.*4 codes.*9"):
+        examples_of(folder, layout=larger)

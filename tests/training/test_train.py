@@ -1,31 +1,29 @@
 """Training under DeepSpeed: the same numbers for any number of processes, and after a stop."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arra_med.generation.sampler import draw_codes
+from arra_med.cli.main import main
+from arra_med.generation.decoder import CodeDecoder
+from arra_med.generation.sampling import Sampling
 from arra_med.model.export import load_export
 from arra_med.store import locked
 from tests.pipeline import arra_med
+from tests.training.ranks import losses, run
 
 TOLERANCE = 2e-5
 """Relative, float32: sums are taken in another order."""
 
 
 def train(pipeline: Path, name: str, *overrides: str, processes: int = 1) -> Path:
-    run = pipeline / name
-    arra_med("train", pipeline / "config.yaml", f"paths.run={run}", *overrides, processes=processes)
-    return run
-
-
-def losses(run: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["total"] for line in lines if "total" in line}
+    folder = pipeline / name
+    words = ("train", pipeline / "config.yaml", f"paths.run={folder}", *overrides)
+    run(pipeline / f"{name}.log", *words, processes=processes)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -48,17 +46,10 @@ def test_two_processes_equal_one(pipeline: Path, one_process: Path, stage: int) 
 
 
 @pytest.mark.slow
-def test_stopping_and_resuming_changes_nothing(pipeline: Path) -> None:
-    """Six steps at once equal three, a checkpoint, and three more: dropout on, bit for bit."""
-    settings = ("training.zero_stage=0", "training.checkpoint_every=3", "backbone.dropout=0.1")
-    run = train(pipeline, "stop", *settings)
-    whole_losses = losses(run)
-    whole = (run / "export" / "model.safetensors").read_bytes()
-    shutil.rmtree(run / "export")
-    (run / "checkpoints/step-00000006/trainer.json").unlink()
-    train(pipeline, "stop", *settings)
-    assert losses(run) == whole_losses
-    assert (run / "export" / "model.safetensors").read_bytes() == whole
+def test_torchrun_starts_it_too(pipeline: Path, one_process: Path) -> None:
+    folder = pipeline / "torchrun"
+    arra_med("train", pipeline / "config.yaml", f"paths.run={folder}", processes=2)
+    assert losses(folder) == pytest.approx(losses(one_process), rel=TOLERANCE)
 
 
 def test_alignment_has_its_own_line_and_is_on_by_default(one_process: Path) -> None:
@@ -101,40 +92,36 @@ def test_the_export_generates_the_same_as_the_training_model(
     )
     assert any(name.startswith("projector.") for name in checkpoint)
     noise = torch.rand(2, export.layout.codes_per_image, dtype=torch.float64)
-    arguments = (export.layout, [[1, 5], [1]], noise)
-    settings = {"guidance": 2.0, "temperature": 1.0, "top_k": 8}
+    prompts = [[1, 5], [1]]
+    sampling = Sampling(guidance=2.0, top_k=8)
     assert torch.equal(
-        draw_codes(export.model, *arguments, **settings),
-        draw_codes(trained.eval(), *arguments, **settings),
+        CodeDecoder(export.model, export.layout, sampling)(prompts, noise),
+        CodeDecoder(trained.eval(), export.layout, sampling)(prompts, noise),
     )
 
 
 def test_another_configuration_in_the_same_folder_is_refused(
-    pipeline: Path, one_process: Path
+    pipeline: Path, one_process: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    arguments = ("train", pipeline / "config.yaml", f"paths.run={one_process}")
-    assert arra_med(*arguments, "training.zero_stage=0").returncode == 0, "done, and said so"
-    done = arra_med(*arguments, "training.zero_stage=0", "training.learning_rate=5", check=False)
-    assert done.returncode == 2
-    assert "training.learning_rate (0.001 there, 5.0 asked for)" in done.stderr
+    words = ["train", str(pipeline / "config.yaml"), f"paths.run={one_process}"]
+    assert main(words) == 0, "done, and said so; ZeRO's stage does not matter to what was learned"
+    assert main([*words, "training.learning_rate=5"]) == 2
+    assert "training.learning_rate (0.001 there, 5.0 asked for)" in caplog.text
 
 
 def test_two_processes_do_not_share_a_run_folder(pipeline: Path) -> None:
-    run = pipeline / "held"
-    with locked(run):
-        done = arra_med(
-            "train", pipeline / "config.yaml", f"paths.run={run}", "training.zero_stage=0",
-            check=False,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert "another process is writing" in done.stderr
+    folder = pipeline / "held"
+    words = ("train", pipeline / "config.yaml", f"paths.run={folder}", "training.zero_stage=0")
+    with locked(folder):
+        ranks = run(pipeline / "held.log", *words, code=2)
+    assert "another process is writing" in ranks.said(0)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("alignment.layer=9", "blocks 1 to 2"),
-        ("training.deepspeed={bf16: {enabled: true}}", "repeats ['bf16']"),
+        ("training.deepspeed={bf16: {enabled: true}}", "repeats 'bf16'"),
         ("backbone.max_prompt_tokens=3", "raise backbone.max_prompt_tokens"),
         ("features.aggregation=mean", "mean"),
         ("training.batch_szie=4", "did you mean 'batch_size'"),
@@ -142,8 +129,8 @@ def test_two_processes_do_not_share_a_run_folder(pipeline: Path) -> None:
     ],
 )
 def test_contradictions_stop_before_training(pipeline: Path, override: str, message: str) -> None:
-    run = pipeline / "refused"
-    done = arra_med("train", pipeline / "config.yaml", f"paths.run={run}", override, check=False)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert not (run / "export").exists()
+    folder = pipeline / "refused"
+    words = ("train", pipeline / "config.yaml", f"paths.run={folder}", override)
+    ranks = run(pipeline / "refused.log", *words, code=2)
+    assert message in ranks.said(0)
+    assert not (folder / "export").exists()

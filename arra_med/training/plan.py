@@ -1,0 +1,84 @@
+"""``train --dry-run``: what a run would be, without training a step."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from arra_med.settings import Settings
+from arra_med.training.engine import deepspeed_config
+from arra_med.training.inputs import Inputs, check_run_folder
+from arra_med.training.memory import memory_table
+from arra_med.training.metrics import LOG
+from arra_med.training.setup import Setup, parameter_counts
+
+_STEPS_LOOKED_AT = 50
+_GB = 1e9
+
+
+def plan(settings: Settings, *, processes: int, rate: float | None) -> str:
+    """Size, memory and length of a run, as lines to read.
+
+    Everything that training checks before its first step is checked.
+
+    Args:
+        settings: of the run.
+        processes: GPUs (or CPU processes) it will have.
+        rate: tokens a second, measured before; by default what the run folder's log says.
+
+    Raises:
+        FileNotFoundError: if a stage before this one was not run.
+        RequestError: if settings and data contradict each other.
+    """
+    inputs = Inputs(settings)
+    check_run_folder(settings, inputs)
+    setup = Setup(settings, inputs)
+    training = setup.training
+    deepspeed_config(training, processes)  # refuses a batch that does not divide
+    trained, every = parameter_counts(setup.model)
+    batches = training.batch_size // (training.micro_batch_size * processes)
+    tokens = _tokens_a_step(setup)
+    lines = [
+        setup.describe(),
+        f"parameters      {every:,}, {trained:,} trained ({trained / every:.1%})",
+        f"vocabulary      {setup.model.backbone.config.get_text_config().vocab_size:,} tokens, of "
+        f"which {setup.layout.num_codes:,} are image codes",
+        f"a step          {training.batch_size} samples, {tokens:,.0f} tokens: {processes} "
+        f"processes × {batches} micro-batches of {training.micro_batch_size}",
+        f"longest row     {training.pack_tokens or setup.longest_sequence():,} tokens",
+        f"steps           {setup.total_steps:,}, {setup.total_steps * tokens:,.0f} tokens",
+        *_memory(setup, processes),
+        _duration(settings.paths.folder("run"), setup, tokens, rate),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tokens_a_step(setup: Setup) -> float:
+    """Mean over the first steps; padding is not counted."""
+    steps = setup.train_set.steps
+    looked_at = range(min(setup.total_steps, _STEPS_LOOKED_AT))
+    return float(np.mean([sum(steps.lengths(steps.step(step))) for step in looked_at]))
+
+
+def _memory(setup: Setup, processes: int) -> list[str]:
+    rows = memory_table(setup, processes)
+    total = sum(size for _, size in rows)
+    lines = [f"memory a rank   {total / _GB:,.2f} GB, of which"]
+    return lines + [f"  {name:30} {size / _GB:9.2f} GB" for name, size in rows if size]
+
+
+def _duration(run: Path, setup: Setup, tokens: float, rate: float | None) -> str:
+    source = "as given"
+    if rate is None and (run / LOG).is_file():
+        lines = [json.loads(line) for line in (run / LOG).read_text("utf-8").splitlines()]
+        speeds = [line["samples_per_second"] for line in lines if "samples_per_second" in line]
+        if speeds:
+            rate = float(np.median(speeds)) * tokens / setup.training.batch_size
+            source = f"median of {run / LOG}"
+    if rate is None:
+        return (
+            "duration        not known: no rate was measured. 'python scripts/bench/train.py' "
+            "measures one; then --rate TOKENS_A_SECOND"
+        )
+    hours = setup.total_steps * tokens / rate / 3600
+    return f"duration        {hours:,.2f} h at {rate:,.0f} tokens/s ({source})"

@@ -1,0 +1,64 @@
+"""The dry run: numbers that can be checked by hand, and no step taken."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import arra_med
+
+
+def dry(pipeline: Path, run: Path, *more: str, check: bool = True):
+    return arra_med(
+        "train", pipeline / "config.yaml", f"paths.run={run}", "--dry-run", *more, check=check
+    )
+
+
+def test_the_plan_of_a_run(pipeline: Path, tmp_path: Path) -> None:
+    text = dry(pipeline, tmp_path / "new", "--processes", "2", "--rate", "1000").stdout
+    assert not (tmp_path / "new").exists(), "nothing is written"
+    assert "2 processes × 1 micro-batches of 4" in text
+    tokens = int(re.search(r"8 samples, ([\d,]+) tokens", text).group(1).replace(",", ""))
+    whole = int(re.search(r"steps +6, ([\d,]+) tokens", text).group(1).replace(",", ""))
+    assert whole == pytest.approx(6 * tokens, abs=6)
+    assert f"{whole / 1000 / 3600:.2f} h at 1,000 tokens/s (as given)" in text
+    total, *parts = (float(size) for size in re.findall(r"([\d.]+) GB", text))
+    assert total == pytest.approx(sum(parts), abs=0.05)
+
+
+def test_parameters_are_counted_and_the_log_gives_the_rate(pipeline: Path, tmp_path: Path) -> None:
+    log = [{"step": step, "samples_per_second": speed} for step, speed in enumerate([1, 4, 4.5])]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    text = dry(pipeline, tmp_path).stdout
+    tokens = int(re.search(r"8 samples, ([\d,]+) tokens", text).group(1).replace(",", ""))
+    rate = re.search(r"at ([\d,]+) tokens/s \(median of", text).group(1).replace(",", "")
+    assert int(rate) == pytest.approx(4 * tokens / 8, abs=1)
+    every, rows = (
+        int(re.search(pattern, text).group(1).replace(",", ""))
+        for pattern in (r"parameters +([\d,]+)", r"vocabulary +([\d,]+)")
+    )
+    block = 4 * 32 * 32 + 3 * 32 * 64 + 2 * 32  # attention, MLP, two norms
+    projector = 32 * 16 + 16 + 16 * 16 + 16  # hidden 32, teacher 16
+    assert every == 2 * rows * 32 + 2 * block + 32 + projector
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--processes", "3"], "does not divide into micro-batches of 4 on 3 processes"),
+        (["--processes", "0"], "must be positive"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(
+    pipeline: Path, tmp_path: Path, more: list[str], message: str
+) -> None:
+    done = dry(pipeline, tmp_path / "new", *more, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_dry_runs_options_alone_are_refused(pipeline: Path) -> None:
+    done = arra_med("train", pipeline / "config.yaml", "--rate", "5", check=False)
+    assert done.returncode == 2
+    assert "give --dry-run too" in done.stderr
