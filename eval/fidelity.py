@@ -1,293 +1,325 @@
-"""How close two sets of feature vectors are: Fréchet distance, KID, precision to coverage.
+"""How close generated pictures are to real ones in a feature space, each number with its yardstick.
 
-Pure functions of ``(N, D)`` arrays in float64, so that any extractor and any oracle can be put
-beside them. Fréchet distance: Heusel et al., arXiv 1706.08500. KID: Bińkowski et al., arXiv
-1801.01401. Precision and recall: Kynkäänniemi et al., arXiv 1904.06991. Density and coverage:
-Naeem et al., arXiv 2002.09797.
+Pure functions of ``(N, D)`` features, so that any extractor and any oracle can be put beside them.
+The distances themselves are in :mod:`~arra_med.eval.frechet`, :mod:`~arra_med.eval.kernel` and
+:mod:`~arra_med.eval.prdc`, and can be imported from here.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import scipy.linalg
+import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
-Array = NDArray[np.float64]
+from arra_med.eval.feature_stats import Array, FeatureStats, as_pair
+from arra_med.eval.frechet import (
+    LEAST_PER_DIMENSION,
+    FrechetInfinity,
+    frechet_distance,
+    frechet_infinity,
+    frechet_of_stats,
+)
+from arra_med.eval.kernel import Kid, kernel_distance, kid
+from arra_med.eval.prdc import Membership, Prdc, memberships, prdc
 
-_ROWS_AT_ONCE = 1024  # rows of a distance matrix held in memory together
+__all__ = [
+    "FeatureStats", "Fidelity", "FrechetInfinity", "GroupFidelity", "Kid", "Membership", "Prdc",
+    "RealReference", "by_group", "fidelity", "frechet_distance", "frechet_infinity",
+    "frechet_of_stats", "kernel_distance", "kid", "memberships", "prdc", "real_reference",
+]  # fmt: skip
+
+CPU = torch.device("cpu")
+NEIGHBOURS = (5, 3, 10)
+"""k of precision, recall, density and coverage: the one reported, then those beside it."""
+LEAST_IN_GROUP = 20
+"""Real and generated pictures that a view or finding needs for a distance of its own."""
 
 
-class FeatureStats:
-    """Exact first and second moments of a set of vectors; sets merge by adding their sums.
-
-    Args:
-        dimension: length D of a vector.
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """Distances of one feature space; ``None`` where a note says why.
 
     Attributes:
-        n: number of vectors seen.
+        n_real: real pictures.
+        n_generated: generated pictures.
+        dimension: length of a feature vector.
+        fd: Fréchet distance; biased upwards by small n.
+        fd_infinity: the same without that bias, with its interval.
+        fd_note: why the two are missing, or that they were forced.
+        kid: kernel distance with its interval.
+        kid_note: why it is missing.
+        prdc: k → shares, for each k that the numbers allow.
+        prdc_note: why some k is missing.
     """
 
-    def __init__(self, dimension: int) -> None:
-        self.n = 0
-        self._sum = np.zeros(dimension)
-        self._products = np.zeros((dimension, dimension))
-
-    def update(self, features: ArrayLike) -> Self:
-        """Add ``(N, D)`` vectors; N may be 0.
-
-        Raises:
-            ValueError: if they are of another length or not finite.
-        """
-        values = np.asarray(features, dtype=np.float64)
-        if values.ndim != 2 or values.shape[1] != self.dimension:
-            raise ValueError(f"expected (N, {self.dimension}) features, got {values.shape}")
-        _check_finite(values)
-        self.n += len(values)
-        self._sum += values.sum(axis=0)
-        self._products += values.T @ values
-        return self
-
-    def merge(self, other: "FeatureStats") -> Self:
-        """Add everything another set has seen; that set may be empty."""
-        if other.dimension != self.dimension:
-            raise ValueError(f"cannot merge D = {other.dimension} into D = {self.dimension}")
-        self.n += other.n
-        self._sum += other._sum
-        self._products += other._products
-        return self
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        return len(self._sum)
-
-    @property
-    def mean(self) -> Array:
-        """``(D,)`` mean.
-
-        Raises:
-            ValueError: if no vector was seen.
-        """
-        self._require(1)
-        return self._sum / self.n
-
-    @property
-    def cov(self) -> Array:
-        """``(D, D)`` unbiased covariance.
-
-        Raises:
-            ValueError: if fewer than two vectors were seen.
-        """
-        self._require(2)
-        mean = self.mean
-        return (self._products - self.n * np.outer(mean, mean)) / (self.n - 1)
-
-    def frechet_distance(self, other: "FeatureStats") -> float:
-        """Fréchet distance to another set, from moments alone; see :func:`frechet_distance`.
-
-        tr (Σ₁Σ₂)^½ is the sum of the singular values of Σ₁^½Σ₂^½, which are the square roots of
-        the eigenvalues of Σ₁^½Σ₂Σ₁^½ without the loss of digits of squaring them.
-        """
-        cov, other_cov = self.cov, other.cov
-        cross = _nuclear_norm(_root(cov) @ _root(other_cov))
-        shift = float(np.square(self.mean - other.mean).sum())
-        return max(0.0, shift + float(np.trace(cov) + np.trace(other_cov)) - 2 * cross)
-
-    def _require(self, least: int) -> None:
-        if self.n < least:
-            raise ValueError(f"needs at least {least} vectors, has {self.n}")
+    n_real: int
+    n_generated: int
+    dimension: int
+    fd: float | None
+    fd_infinity: FrechetInfinity | None
+    fd_note: str
+    kid: Kid | None
+    kid_note: str
+    prdc: Mapping[int, Prdc]
+    prdc_note: str
 
 
-def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
-    """‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2(Σ₁Σ₂)^½) of two sets of vectors.
-
-    With fewer vectors than dimensions the cross term is ‖X_c Y_cᵀ‖_* / √((n - 1)(m - 1)), which is
-    the same number without forming D × D matrices. At small n the value is mostly bias: report it
-    beside the value of two equally large real sets.
-
-    Args:
-        x: ``(N, D)`` features, N ≥ 2.
-        y: ``(M, D)`` features, M ≥ 2.
-
-    Raises:
-        ValueError: on other shapes or values that are not finite.
-    """
-    a, b = _pair(x, y)
-    if len(a) < 2 or len(b) < 2:
-        raise ValueError(f"needs at least two vectors in each set, got {len(a)} and {len(b)}")
-    dimension = a.shape[1]
-    if min(len(a), len(b)) >= dimension:
-        stats = FeatureStats(dimension).update(a)
-        return stats.frechet_distance(FeatureStats(dimension).update(b))
-    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-    centred_a, centred_b = a - mean_a, b - mean_b
-    free_a, free_b = len(a) - 1, len(b) - 1
-    cross = _nuclear_norm(centred_a @ centred_b.T) / np.sqrt(free_a * free_b)
-    traces = np.square(centred_a).sum() / free_a + np.square(centred_b).sum() / free_b
-    return max(0.0, float(np.square(mean_a - mean_b).sum() + traces - 2 * cross))
-
-
-@dataclass(frozen=True)
-class Kid:
-    """Kernel distance with its 95 % interval; 0 for equal distributions, and may be negative."""
-
-    value: float
-    low: float
-    high: float
-
-
-def kid(
-    x: ArrayLike,
-    y: ArrayLike,
+def fidelity(
+    real: ArrayLike,
+    generated: ArrayLike,
     *,
     generator: np.random.Generator,
-    subset_size: int = 1000,
+    real_clusters: Sequence[str] | None = None,
+    generated_clusters: Sequence[str] | None = None,
+    forced: bool = False,
     bootstrap: int = 1000,
-) -> Kid:
-    """Unbiased squared MMD with the kernel (x·y / D + 1)³.
-
-    Both sets are shuffled and cut into the same number of disjoint subsets of about
-    ``subset_size``; the value is the mean over subsets, which is the estimate on the whole sets
-    when they are smaller than that. The interval is a percentile bootstrap over vectors; a vector
-    drawn twice is never compared with itself, which would bias every replicate upwards.
+    device: torch.device = CPU,
+) -> Fidelity:
+    """All distances of one feature space, and in words those that the numbers do not allow.
 
     Args:
-        x: ``(N, D)`` features, N ≥ 2.
-        y: ``(M, D)`` features, M ≥ 2.
-        generator: shuffles and resamples.
-        subset_size: vectors compared with each other at once; bounds memory.
-        bootstrap: resamples of the interval.
+        real: ``(N, D)`` features of real pictures.
+        generated: ``(M, D)`` features of generated pictures.
+        generator: draws groups and resamples.
+        real_clusters: the patient of each real picture, for the interval of ``fd_infinity``.
+        generated_clusters: the patient of each generated picture's prompt.
+        forced: give Fréchet distances below two pictures a dimension too, marked as biased.
+        bootstrap: resamples of the kernel distance's interval.
+        device: where distances are computed.
 
     Raises:
-        ValueError: on other shapes or values that are not finite.
+        ValueError: on other shapes or types, or values that are not finite.
     """
-    a, b = _pair(x, y)
-    smaller = min(len(a), len(b))
-    if smaller < 2:
-        raise ValueError(f"needs at least two vectors in each set, got {len(a)} and {len(b)}")
-    subsets = max(1, round(smaller / subset_size))
-    parts_a = np.array_split(a[generator.permutation(len(a))], subsets)
-    parts_b = np.array_split(b[generator.permutation(len(b))], subsets)
-    values, replicates = np.zeros(subsets), np.zeros((subsets, bootstrap))
-    for index, (part_a, part_b) in enumerate(zip(parts_a, parts_b, strict=True)):
-        kernel_aa, kernel_bb = _kernel(part_a, part_a), _kernel(part_b, part_b)
-        np.fill_diagonal(kernel_aa, 0)
-        np.fill_diagonal(kernel_bb, 0)
-        kernels = (kernel_aa, kernel_bb, _kernel(part_a, part_b))
-        ones = np.ones((1, len(part_a))), np.ones((1, len(part_b)))
-        values[index] = _weighted_mmd(*kernels, *ones)[0]
-        weights = [
-            generator.multinomial(n, np.full(n, 1 / n), size=bootstrap).astype(np.float64)
-            for n in (len(part_a), len(part_b))
-        ]
-        replicates[index] = _weighted_mmd(*kernels, *weights)
-    low, high = np.nanquantile(replicates.mean(axis=0), [0.025, 0.975])
-    return Kid(float(values.mean()), float(low), float(high))
+    a, b = as_pair(real, generated, least=1)
+    fewest, dimension = min(len(a), len(b)), a.shape[1]
+    fd, infinity, fd_note = None, None, _fd_note(fewest, dimension, forced=forced)
+    if fewest >= 2 and (forced or not fd_note):
+        fd = frechet_distance(a, b, device=device)
+        infinity, unfit = _infinity(
+            a, b, generator, real_clusters, generated_clusters, forced, device
+        )
+        fd_note = "; ".join(filter(None, (fd_note, unfit)))
+    ks = [k for k in NEIGHBOURS if fewest > k]
+    missing = [str(k) for k in NEIGHBOURS if fewest <= k]
+    members = memberships(a, b, ks, device=device) if ks else {}
+    return Fidelity(
+        n_real=len(a),
+        n_generated=len(b),
+        dimension=dimension,
+        fd=fd,
+        fd_infinity=infinity,
+        fd_note=fd_note,
+        kid=kid(a, b, generator=generator, bootstrap=bootstrap) if fewest >= 2 else None,
+        kid_note="" if fewest >= 2 else "needs at least two pictures in each set",
+        prdc={k: members[k].shares for k in ks},
+        prdc_note=f"not given for k = {', '.join(missing)}: {fewest} pictures" if missing else "",
+    )
 
 
-@dataclass(frozen=True)
-class Prdc:
-    """Shares in [0, 1], but density, which may pass 1.
+@dataclass(frozen=True, kw_only=True)
+class RealReference:
+    """What real pictures score against real pictures at the same numbers.
 
     Attributes:
-        precision: of the generated, those within a real picture's neighbourhood.
-        recall: of the real, those within a generated picture's neighbourhood.
-        density: real neighbourhoods a generated picture lies in, divided by k.
-        coverage: of the real, those whose neighbourhood holds a generated picture.
+        n_real: real pictures on the one side.
+        size: real pictures on the other side, in the generated pictures' place.
+        draws: for each draw: ``fd``, ``kid`` and the four shares at the first of
+            :data:`NEIGHBOURS`; a value that the numbers do not allow is NaN.
+        note: how the draws differ from what was asked; empty when they do not.
     """
 
-    precision: float
-    recall: float
-    density: float
-    coverage: float
+    n_real: int
+    size: int
+    draws: tuple[Mapping[str, float], ...]
+    note: str
+
+    def mean(self, name: str) -> float | None:
+        """Mean over draws of one of their values; ``None`` where they have none."""
+        values = [draw[name] for draw in self.draws if np.isfinite(draw[name])]
+        return float(np.mean(values)) if values else None
+
+    def range(self, name: str) -> tuple[float, float] | None:
+        """Smallest and largest over draws; ``None`` where they have none."""
+        values = [draw[name] for draw in self.draws if np.isfinite(draw[name])]
+        return (min(values), max(values)) if values else None
 
 
-def prdc(x: ArrayLike, y: ArrayLike, k: int = 5) -> Prdc:
-    """Precision, recall, density and coverage with k-nearest-neighbour balls.
+def real_reference(
+    real: ArrayLike,
+    size: int,
+    *,
+    generator: np.random.Generator,
+    pool: ArrayLike | None = None,
+    clusters: Sequence[str] | None = None,
+    draws: int = 10,
+    forced: bool = False,
+    device: torch.device = CPU,
+) -> RealReference:
+    """Distances of real pictures from real pictures, drawn as many as were generated.
 
     Args:
-        x: ``(N, D)`` features of real pictures.
-        y: ``(M, D)`` features of generated pictures.
-        k: the ball around a vector reaches to its k-th neighbour in its own set (itself not
-            counted); a vector on the rim is outside.
+        real: ``(N, D)`` features of the real pictures that the generated ones are set against.
+        size: number of generated pictures.
+        generator: draws.
+        pool: ``(P, D)`` features of other patients' real pictures, of which ``size`` take the
+            generated pictures' place in each draw. Without a pool ``real`` is cut in two, and
+            both sides are smaller than asked, which the note says.
+        clusters: whose each picture is, of ``pool`` or else of ``real``: when ``real`` is cut, a
+            patient stays on one side.
+        draws: number of them.
+        forced: give Fréchet distances below two pictures a dimension too.
+        device: where distances are computed.
 
     Raises:
-        ValueError: if a set has no more than k vectors, or on other shapes.
+        ValueError: on other shapes or types, or if there is not one picture for each side.
     """
-    real, generated = _pair(x, y)
-    if k < 1 or min(len(real), len(generated)) <= k:
-        raise ValueError(
-            f"k = {k} needs more than {k} vectors in each set, got {len(real)} and {len(generated)}"
+    values, others = as_pair(real, real if pool is None else pool, least=1)
+    results, n_real, note = [], len(values), ""
+    if pool is not None and len(others) < size:
+        note = f"{len(others)} real pictures of other patients stand for {size} generated ones"
+        size = len(others)
+    for _ in range(draws if pool is None or len(others) > size else 1):
+        if pool is None:
+            left, right = _halves(len(values), size, clusters, generator)
+            first, second = values[left], values[right]
+            n_real, reached = len(first), len(second)
+            note = (
+                f"real pictures cut in two: {n_real} against {reached}, not {len(values)} against "
+                f"{size}"
+            )
+        else:
+            first, second = values, others[np.sort(generator.permutation(len(others))[:size])]
+        results.append(_values(first, second, forced=forced, device=device))
+    reached = size if pool is not None else len(second)
+    return RealReference(n_real=n_real, size=reached, draws=tuple(results), note=note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupFidelity:
+    """The kernel distance of one view or finding; Fréchet distances would rank groups by size.
+
+    Attributes:
+        group: its name.
+        n_real: real pictures of it.
+        n_generated: generated pictures asked to be of it.
+        kid: the distance with its interval.
+        reference: real against real of the same group at the same numbers.
+        note: why the two are missing; empty otherwise.
+    """
+
+    group: str
+    n_real: int
+    n_generated: int
+    kid: Kid | None
+    reference: RealReference | None
+    note: str
+
+
+def by_group(
+    real: ArrayLike,
+    generated: ArrayLike,
+    groups: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    *,
+    generator: np.random.Generator,
+    clusters: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    draws: int = 10,
+    least: int = LEAST_IN_GROUP,
+) -> list[GroupFidelity]:
+    """:func:`kid` within each view or finding, beside its own size-matched reference.
+
+    Args:
+        real: ``(N, D)`` features of real pictures.
+        generated: ``(M, D)`` features of generated pictures.
+        groups: name → ``(N,)`` and ``(M,)`` masks; groups may overlap.
+        generator: resamples and draws.
+        clusters: the patient of each real picture.
+        bootstrap: resamples of an interval.
+        draws: of the reference.
+        least: pictures of a group below which there is a note and no distance.
+
+    Raises:
+        ValueError: on other shapes or types, or values that are not finite.
+    """
+    a, b = as_pair(real, generated, least=1)
+    rows = []
+    for name, (of_real, of_generated) in groups.items():
+        if of_real.shape != (len(a),) or of_generated.shape != (len(b),):
+            raise ValueError(
+                f"group {name!r}: expected masks of {len(a)} and {len(b)} pictures, got "
+                f"{of_real.shape} and {of_generated.shape}"
+            )
+        of_group, made = a[of_real], b[of_generated]
+        row = GroupFidelity(
+            group=name, n_real=len(of_group), n_generated=len(made), kid=None, reference=None,
+            note="",
+        )  # fmt: skip
+        if min(len(of_group), len(made)) < least:
+            note = f"not given: {len(of_group)} real and {len(made)} generated pictures; {least} "
+            rows.append(replace(row, note=note + "of each are needed"))
+            continue
+        whose = None if clusters is None else [clusters[int(i)] for i in np.flatnonzero(of_real)]
+        reference = real_reference(
+            of_group, len(made), generator=generator, clusters=whose, draws=draws
         )
-    real_radii, generated_radii = _radii(real, k), _radii(generated, k)
-    balls = np.zeros(len(generated), dtype=np.int64)  # real balls each generated vector lies in
-    recalled = np.zeros(len(real), dtype=bool)
-    covered = np.zeros(len(real), dtype=bool)
-    for start in range(0, len(real), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        distances = cdist(real[rows], generated)
-        in_real_ball = distances < real_radii[rows, None]
-        balls += in_real_ball.sum(axis=0)
-        covered[rows] = in_real_ball.any(axis=1)
-        recalled[rows] = (distances < generated_radii).any(axis=1)
-    return Prdc(
-        precision=float((balls > 0).mean()),
-        recall=float(recalled.mean()),
-        density=float(balls.mean() / k),
-        coverage=float(covered.mean()),
+        distance = kid(of_group, made, generator=generator, bootstrap=bootstrap)
+        rows.append(replace(row, kid=distance, reference=reference))
+    return rows
+
+
+def _fd_note(fewest: int, dimension: int, *, forced: bool) -> str:
+    if fewest >= LEAST_PER_DIMENSION * dimension:
+        return ""
+    return (
+        f"{'mostly bias' if forced else 'not given'}: {fewest} pictures are fewer than twice the "
+        f"{dimension} features" + ("" if forced else ", and the distance would be mostly bias")
     )
 
 
-def _radii(values: Array, k: int) -> Array:
-    radii = np.zeros(len(values))
-    for start in range(0, len(values), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        radii[rows] = np.partition(cdist(values[rows], values), k, axis=1)[:, k]
-    return radii
+def _infinity(
+    a: Array,
+    b: Array,
+    generator: np.random.Generator,
+    clusters_a: Sequence[str] | None,
+    clusters_b: Sequence[str] | None,
+    forced: bool,
+    device: torch.device,
+) -> tuple[FrechetInfinity | None, str]:
+    try:
+        value = frechet_infinity(
+            a, b, generator=generator, clusters_x=clusters_a, clusters_y=clusters_b,
+            forced=forced, device=device,
+        )  # fmt: skip
+    except ValueError as error:  # too few vectors or patients for its interval
+        return None, f"no limit for many pictures: {error}"
+    return value, ""
 
 
-def _kernel(a: Array, b: Array) -> Array:
-    return np.asarray((a @ b.T / a.shape[1] + 1) ** 3)
+def _values(a: Array, b: Array, *, forced: bool, device: torch.device) -> dict[str, float]:
+    fewest, k = min(len(a), len(b)), NEIGHBOURS[0]
+    allowed = fewest >= 2 and (forced or fewest >= LEAST_PER_DIMENSION * a.shape[1])
+    shares = prdc(a, b, k, device=device) if fewest > k else Prdc(*[float("nan")] * 4)
+    return {
+        "fd": frechet_distance(a, b, device=device) if allowed else float("nan"),
+        "kid": kernel_distance(a, b) if fewest >= 2 else float("nan"),
+        **asdict(shares),
+    }
 
 
-def _weighted_mmd(
-    kernel_aa: Array, kernel_bb: Array, kernel_ab: Array, weights_a: Array, weights_b: Array
-) -> Array:
-    """Squared MMD for each row of weights; the diagonals of the first two kernels are zero."""
-
-    def within(kernel: Array, weights: Array) -> Array:
-        pairs = np.square(weights.sum(axis=1)) - np.square(weights).sum(axis=1)
-        pairs = np.where(pairs > 0, pairs, np.nan)  # one vector drawn n times: undefined
-        return np.asarray(((weights @ kernel) * weights).sum(axis=1) / pairs)
-
-    across = ((weights_a @ kernel_ab) * weights_b).sum(axis=1)
-    total = weights_a.sum(axis=1) * weights_b.sum(axis=1)
-    return np.asarray(
-        within(kernel_aa, weights_a) + within(kernel_bb, weights_b) - 2 * across / total
-    )
-
-
-def _root(cov: Array) -> Array:
-    eigenvalues, vectors = scipy.linalg.eigh(cov)
-    return np.asarray((vectors * np.sqrt(np.clip(eigenvalues, 0, None))) @ vectors.T)
-
-
-def _nuclear_norm(matrix: Array) -> float:
-    return float(scipy.linalg.svdvals(matrix).sum())
-
-
-def _pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"expected (N, D) and (M, D) features, got {a.shape} and {b.shape}")
-    _check_finite(a)
-    _check_finite(b)
-    return a, b
-
-
-def _check_finite(values: Array) -> None:
-    bad = int((~np.isfinite(values)).any(axis=1).sum())
-    if bad:
-        raise ValueError(f"{bad} of {len(values)} feature vectors hold NaN or infinity")
+def _halves(
+    n: int, size: int, clusters: Sequence[str] | None, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of two sides without a common patient, in the ratio n : size as far as they go."""
+    names = np.arange(n) if clusters is None else np.asarray(clusters)
+    if names.shape != (n,):
+        raise ValueError(f"expected {n} clusters, one a picture, got {len(names)}")
+    _, cluster_of, counts = np.unique(names, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise ValueError("needs real pictures of at least two patients to cut them in two")
+    order = generator.permutation(len(counts))
+    wanted = n * size / (n + size)  # pictures of the second side
+    taken = np.cumsum(counts[order])
+    cut = int(np.clip(np.searchsorted(taken, wanted), 1, len(counts) - 1))
+    second = np.isin(cluster_of, order[:cut])
+    return np.flatnonzero(~second), np.flatnonzero(second)[:size]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -90,6 +91,18 @@ class ClusteredBootstrap:
             )  # fmt: skip
         low, high = np.quantile(defined, [0.025, 0.975])
         return Interval(value, float(low), float(high))
+
+
+def exact_share(count: int, n: int) -> Interval:
+    """``count`` of ``n`` with the exact (Clopper-Pearson) interval for a share in [0, 1].
+
+    It takes the n as independent.
+    """
+    if not n:
+        return Interval(None, None, None, "none to count")
+    low = scipy.stats.beta.ppf(0.025, count, n - count + 1) if count else 0.0
+    high = scipy.stats.beta.ppf(0.975, count + 1, n - count) if count < n else 1.0
+    return Interval(count / n, float(low), float(high))
 
 
 def weighted_mean(values: Sequence[float] | Array) -> Statistic:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.fidelity import frechet_distance, kid, prdc
 from arra_med.eval.intervals import ClusteredBootstrap, Interval, pair_mean, weighted_mean
-from arra_med.eval.similarity import diversity, method, other_patients, paired, random_pairs
+from arra_med.eval.similarity import diversity, other_patients, paired, random_pairs
 from arra_med.images import decode_png
+from arra_med.ms_ssim import method
 from arra_med.schema import SPLITS
 from arra_med.store import PreparedFolder
 

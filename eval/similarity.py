@@ -1,97 +1,45 @@
-"""MS-SSIM two ways that must not be confused: *paired* and *diversity*.
+"""Likeness two ways that must not be confused: *paired* and *diversity*.
 
-Paired compares a generated picture with the real one of the same prompt; higher is closer.
-Diversity compares pictures of one set with each other; the value to reach is the real set's, and
-a value near 1 means one picture over and over. Wang, Simoncelli and Bovik, Asilomar 2003; MONAI's
-implementation.
+Paired compares a generated picture with the real one of the same prompt; more alike is better.
+Diversity compares pictures of one set with each other, across prompts or of one prompt; the value
+to reach is the real set's, and pictures all alike mean one picture over and over. Both are given as
+MS-SSIM (in [0, 1], 1 is equal) and as distances of features (in [0, 2], 0 is equal): the two run
+in opposite directions.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.metrics.regression import compute_ms_ssim
 from numpy.typing import NDArray
-from torch import Tensor
 
 from arra_med.eval.inference import to_tensor
-
-DATA_RANGE = 255.0
-"""Of 8-bit pictures; always passed on, never left to a default."""
-KERNEL_SIZE, KERNEL_SIGMA = 11, 1.5
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""The paper's five scales, finest first."""
-
-
-def scale_weights(size: int) -> tuple[float, ...]:
-    """Weights of the scales that a picture of ``size`` px allows, adding up to 1.
-
-    All five need 176 px, four 99, three 44, two 22. Fewer scales give other values:
-    results at different scales do not compare.
-
-    Raises:
-        ValueError: if not even one 11-pixel window fits.
-    """
-    for scales in range(len(SCALE_WEIGHTS), 0, -1):
-        fits = size // 2 ** (scales - 1) >= KERNEL_SIZE
-        if fits and size // max(1, scales - 1) ** 2 >= KERNEL_SIZE:  # the second is MONAI's own
-            weights = SCALE_WEIGHTS[:scales]
-            return tuple(weight / sum(weights) for weight in weights)
-    raise ValueError(f"MS-SSIM needs pictures of at least {KERNEL_SIZE} px, got {size}")
-
-
-def method(size: int) -> str:
-    """What :func:`ms_ssim` does at ``size`` px, in words."""
-    weights = scale_weights(size)
-    standard = ", the standard five" if len(weights) == len(SCALE_WEIGHTS) else ""
-    return (
-        f"MS-SSIM (MONAI) at {size} px: {len(weights)} scales{standard}, weights "
-        f"{', '.join(f'{weight:.4f}' for weight in weights)}, {KERNEL_SIZE} px Gaussian window "
-        f"with σ = {KERNEL_SIGMA}, data range {DATA_RANGE:.0f}"
-    )
-
-
-def ms_ssim(x: Tensor, y: Tensor) -> Tensor:
-    """MS-SSIM of pictures taken in pairs.
-
-    Args:
-        x: ``(N, C, H, W)`` uint8 in [0, 255].
-        y: the same shape and type.
-
-    Returns:
-        ``(N,)`` float32 in [0, 1].
-
-    Raises:
-        ValueError: on unequal shapes, other types, or pictures under 11 px.
-    """
-    if x.dtype != torch.uint8 or y.dtype != torch.uint8:
-        raise ValueError(f"expected uint8 pictures, got {x.dtype} and {y.dtype}")
-    values: Tensor = compute_ms_ssim(
-        x.float(),
-        y.float(),
-        spatial_dims=2,
-        data_range=DATA_RANGE,
-        kernel_size=KERNEL_SIZE,
-        kernel_sigma=KERNEL_SIGMA,
-        weights=scale_weights(min(x.shape[2:])),
-    )
-    return values[:, 0]
+from arra_med.eval.neighbours import Vectors, pair_distances
+from arra_med.ms_ssim import ms_ssim
 
 
 def paired(
     generated: Sequence[bytes], real: Sequence[bytes], *, batch_size: int, device: torch.device
 ) -> NDArray[np.float64]:
-    """MS-SSIM of each generated picture with the real one at the same place in the other list.
+    """MS-SSIM of each generated picture with its own real one; higher is closer to it.
 
     Args:
         generated: N PNG pictures.
-        real: N PNG pictures of the same size.
+        real: N PNG pictures of the same size, that of the same prompt at the same place.
         batch_size: pairs at once.
         device: where to run.
 
     Returns:
-        ``(N,)`` values in [0, 1].
+        ``(N,)`` values in [0, 1]; 1 is the same picture.
+
+    Raises:
+        ValueError: if the lists are empty or not equally long.
     """
+    if not generated or len(generated) != len(real):
+        raise ValueError(
+            f"expected one real picture for each generated one, got {len(real)} and "
+            f"{len(generated)}"
+        )
     values = []
     for start in range(0, len(generated), batch_size):
         rows = slice(start, start + batch_size)
@@ -107,20 +55,98 @@ def diversity(
     batch_size: int,
     device: torch.device,
 ) -> NDArray[np.float64]:
-    """MS-SSIM of pairs within one set.
+    """MS-SSIM of pairs within one set; lower is more varied, the real set's value is the goal.
 
     Args:
         pictures: N PNG pictures of one size.
-        pairs: ``(P, 2)`` indices into them, see :func:`random_pairs`.
+        pairs: ``(P, 2)`` indices into them, see :func:`random_pairs`, :func:`same_prompt_pairs`.
         batch_size: pairs at once.
         device: where to run.
 
     Returns:
-        ``(P,)`` values in [0, 1].
+        ``(P,)`` values in [0, 1]; 1 is the same picture.
+
+    Raises:
+        ValueError: if there is no pair, or a picture is paired with itself.
     """
+    _check_pairs(pairs)
     first = [pictures[i] for i in pairs[:, 0]]
     second = [pictures[i] for i in pairs[:, 1]]
     return paired(first, second, batch_size=batch_size, device=device)
+
+
+def paired_feature_distance(generated: Vectors, real: Vectors) -> NDArray[np.float64]:
+    """Distance of each generated picture's features from its own real one's; lower is closer.
+
+    Args:
+        generated: ``(N, D)`` features.
+        real: ``(N, D)`` features of the real pictures of the same prompts.
+
+    Returns:
+        ``(N,)`` distances of vectors scaled to length 1, in [0, 2]: √(2 - 2 cos).
+
+    Raises:
+        ValueError: if shapes differ, or a vector is not finite or of length 0.
+    """
+    if generated.shape != real.shape:
+        raise ValueError(
+            f"expected one real vector for each generated one, got {real.shape} and "
+            f"{generated.shape}"
+        )
+    rows = np.arange(len(generated))
+    both = np.concatenate([generated, real])
+    return pair_distances(both, np.stack([rows, rows + len(rows)], axis=1), metric="cosine")
+
+
+def feature_diversity(features: Vectors, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Feature distance of pairs within one set; higher is more varied, the real set's is the goal.
+
+    Args:
+        features: ``(N, D)`` of one set's pictures.
+        pairs: ``(P, 2)`` indices into them, see :func:`random_pairs`, :func:`same_prompt_pairs`.
+
+    Returns:
+        ``(P,)`` distances of vectors scaled to length 1, in [0, 2]: √(2 - 2 cos).
+
+    Raises:
+        ValueError: if there is no pair, a picture is paired with itself, or a vector is not
+            finite or of length 0.
+    """
+    _check_pairs(pairs)
+    return pair_distances(features, pairs, metric="cosine")
+
+
+def _check_pairs(pairs: NDArray[np.int64]) -> None:
+    if not len(pairs) or (pairs[:, 0] == pairs[:, 1]).any():
+        raise ValueError("expected pairs of different pictures, got none or a picture with itself")
+
+
+def same_prompt_pairs(
+    prompts: Sequence[str], count: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Up to ``count`` distinct pairs of pictures drawn from one prompt.
+
+    Pairs are dealt in rounds of one a prompt, so that with a ``count`` of some pairs a prompt no
+    prompt with many pictures outweighs the others; a prompt with one picture has none.
+
+    Args:
+        prompts: what identifies the prompt of each picture.
+        count: the most pairs.
+        generator: draws.
+
+    Returns:
+        ``(P, 2)`` indices, the first smaller than the second; none without a repeated prompt.
+    """
+    _, group = np.unique(np.asarray(prompts), return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    dealt: list[tuple[int, float, int, int]] = []  # round, place within it, the two pictures
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        first, second = np.triu_indices(len(members), k=1)
+        for turn, pair in enumerate(generator.permutation(len(first))):
+            i, j = int(members[first[pair]]), int(members[second[pair]])
+            dealt.append((turn, generator.random(), i, j))
+    chosen = sorted(pair[2:] for pair in sorted(dealt)[:count])
+    return np.array(chosen, dtype=np.int64).reshape(-1, 2)
 
 
 def random_pairs(

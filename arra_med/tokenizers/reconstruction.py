@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from arra_med.images import contact_sheet, decode_png, encode_png
+from arra_med.ms_ssim import ms_ssim, scale_weights
 from arra_med.store import PreparedFolder
 from arra_med.tokenizers.base import ImageTokenizer
 from arra_med.tokenizers.batches import to_tensor
@@ -86,7 +87,7 @@ def reconstruct(
         error = (images.float() - decoded.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-6)
         psnr += (10 * torch.log10(255**2 / error)).tolist()
         if tokenizer.image_size >= _FEWEST_PIXELS:
-            similarity += _ms_ssim(images, decoded)
+            similarity += ms_ssim(images, decoded).tolist()
         usage += torch.bincount(codes.flatten().cpu(), minlength=tokenizer.num_codes)
         for picture, again in zip(images, decoded, strict=True):
             if len(panels) < PANELS:
@@ -102,7 +103,7 @@ def reconstruct(
     }
     if similarity:
         metrics["ms_ssim"] = float(np.mean(similarity))
-        metrics["ms_ssim_scales"] = _scales(tokenizer.image_size)
+        metrics["ms_ssim_scales"] = len(scale_weights(tokenizer.image_size))
     return ReconstructionReport(metrics, contact_sheet(panels, columns=COLUMNS))
 
 
@@ -119,16 +120,3 @@ def panel(picture: Tensor, decoded: Tensor) -> np.ndarray:
     difference = (picture.int() - decoded.int()).abs() * AMPLIFIED
     amplified = difference.clamp(max=255).to(torch.uint8)
     return np.asarray(torch.cat([picture, decoded, amplified], dim=1).permute(1, 2, 0))
-
-
-def _ms_ssim(images: Tensor, decoded: Tensor) -> list[float]:
-    from arra_med.eval.similarity import ms_ssim  # seconds to import
-
-    values: list[float] = ms_ssim(images, decoded).tolist()
-    return values
-
-
-def _scales(size: int) -> int:
-    from arra_med.eval.similarity import scale_weights
-
-    return len(scale_weights(size))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from arra_med.eval.intervals import (
@@ -7,6 +8,7 @@ from arra_med.eval.intervals import (
     auroc,
     average,
     difference,
+    exact_share,
     pair_mean,
     weighted_mean,
 )
@@ -105,3 +107,11 @@ def test_what_cannot_be_had_says_why():
     assert "resamples" in rare.note
     with pytest.raises(ValueError, match="empty"):
         bootstrap([])
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 20), (3, 20), (20, 20), (1, 1), (5, 4000)])
+def test_exact_share_equals_scipys_clopper_pearson(count, n):
+    share, expected = exact_share(count, n), binomtest(count, n).proportion_ci(method="exact")
+    assert share.value == count / n
+    assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
+    assert exact_share(0, 0).value is None

@@ -4,16 +4,16 @@ import torch
 from skimage.metrics import structural_similarity
 
 from arra_med.eval.similarity import (
-    SCALE_WEIGHTS,
     diversity,
-    method,
-    ms_ssim,
+    feature_diversity,
     other_patients,
     paired,
+    paired_feature_distance,
     random_pairs,
-    scale_weights,
+    same_prompt_pairs,
 )
 from arra_med.images import encode_png
+from arra_med.ms_ssim import SCALE_WEIGHTS, method, ms_ssim, scale_weights
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_only_eight_bit_pictures_are_compared():
         ms_ssim(pictures(1).float() / 255, pictures(1).float() / 255)
 
 
-def test_paired_does_not_depend_on_batch_size():
+def test_requirement_10_paired_does_not_depend_on_batch_size():
     x, y = pngs(pictures(7)), pngs(pictures(7, seed=1))
     one, many = (paired(x, y, batch_size=n, device=CPU) for n in (1, 4))
     np.testing.assert_allclose(one, many, atol=1e-6)
@@ -95,7 +95,7 @@ def test_paired_does_not_depend_on_batch_size():
     assert one.max() < 0.9
 
 
-def test_a_collapsed_set_has_diversity_one():
+def test_requirement_10_a_collapsed_set_has_diversity_one():
     same = pngs(pictures(1)) * 6
     pairs = random_pairs([str(i) for i in range(6)], 10, np.random.default_rng(0))
     collapsed = diversity(same, pairs, batch_size=4, device=CPU)
@@ -123,3 +123,51 @@ def test_other_patients_never_gives_the_same_patient():
         seen |= {(0, int(others[0]))}
     assert seen == {(0, i) for i, group in enumerate(groups) if group != "a"}
     assert other_patients(["a", "a"], np.random.default_rng(0)) is None
+
+
+def test_requirement_10_diversity_does_not_depend_on_batch_size():
+    pairs = random_pairs([str(i) for i in range(6)], 9, np.random.default_rng(0))
+    one, many = (diversity(pngs(pictures(6)), pairs, batch_size=n, device=CPU) for n in (1, 5))
+    np.testing.assert_allclose(one, many, atol=1e-6)
+
+
+def test_paired_and_diversity_refuse_each_others_input():
+    x = pngs(pictures(3))
+    with pytest.raises(ValueError, match="got 2 and 3"):
+        paired(x, x[:2], batch_size=4, device=CPU)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        paired([], [], batch_size=4, device=CPU)
+    with pytest.raises(ValueError, match="with itself"):
+        diversity(x, np.array([[0, 1], [2, 2]]), batch_size=4, device=CPU)
+    with pytest.raises(ValueError, match="got none"):
+        feature_diversity(np.eye(3), np.zeros((0, 2), dtype=np.int64))
+
+
+def test_feature_distances_by_hand():
+    """Of vectors at right angles √2, of the same direction 0, of opposite ones 2."""
+    features = np.array([[2.0, 0], [0, 3], [5, 0], [-1, 0]])
+    pairs = np.array([[0, 1], [0, 2], [0, 3]])
+    np.testing.assert_allclose(feature_diversity(features, pairs), [np.sqrt(2), 0, 2])
+    found = paired_feature_distance(features, features[[2, 1, 1, 0]])
+    np.testing.assert_allclose(found, [0, 0, np.sqrt(2), 2])
+    with pytest.raises(ValueError, match="one real vector for each"):
+        paired_feature_distance(features, features[:2])
+
+
+def test_requirement_10_collapsed_features_have_no_diversity():
+    same = np.tile(np.random.default_rng(0).normal(size=(1, 8)), (6, 1))
+    pairs = same_prompt_pairs(["a"] * 3 + ["b"] * 3, 100, np.random.default_rng(0))
+    np.testing.assert_allclose(feature_diversity(same, pairs), 0)
+
+
+def test_same_prompt_pairs_stay_within_a_prompt_and_are_dealt_evenly():
+    prompts = ["a"] * 2 + ["b"] * 30 + ["c"] + ["d"] * 4
+    rng = np.random.default_rng(0)
+    every = same_prompt_pairs(prompts, 10_000, rng)
+    assert len(every) == 1 + 30 * 29 // 2 + 6
+    some = same_prompt_pairs(prompts, 7, rng)
+    assert len({tuple(pair) for pair in some.tolist()}) == 7
+    assert all(i < j and prompts[i] == prompts[j] for i, j in some)
+    counts = {name: sum(prompts[i] == name for i, _ in some) for name in "abcd"}
+    assert counts == {"a": 1, "b": 3, "c": 0, "d": 3}
+    assert same_prompt_pairs(["a", "b"], 9, rng).shape == (0, 2)

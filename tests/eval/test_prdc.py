@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+from prdc import compute_prdc
+from torch_fidelity.metric_prc import calculate_precision_recall_full
+
+from arra_med.eval.fidelity import memberships, prdc
+
+
+def samples(n, d, seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(d, d))
+    return rng.normal(size=(n, d)) @ mixing + shift
+
+
+def naive_prdc(real, fake, k):
+    def radius(points, i):
+        return sorted(np.linalg.norm(points[i] - p) for p in points)[k]
+
+    real_radii = [radius(real, i) for i in range(len(real))]
+    fake_radii = [radius(fake, i) for i in range(len(fake))]
+    distance = [[np.linalg.norm(r - f) for f in fake] for r in real]
+    rows, columns = range(len(real)), range(len(fake))
+    inside = [[distance[i][j] < real_radii[i] for j in columns] for i in rows]
+    return (
+        np.mean([any(inside[i][j] for i in rows) for j in columns]),
+        np.mean([any(distance[i][j] < fake_radii[j] for j in columns) for i in rows]),
+        np.mean([sum(inside[i][j] for i in rows) for j in columns]) / k,
+        np.mean([any(inside[i]) for i in rows]),
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_prdc_equals_loops(k, monkeypatch):
+    monkeypatch.setattr("arra_med.eval.prdc._ROWS_AT_ONCE", 7)  # several pieces
+    monkeypatch.setattr("arra_med.eval.prdc._PAIRS_AT_ONCE", 5)
+    real, fake = samples(30, 3, 17), samples(20, 3, 18, shift=0.5)
+    result = prdc(real, fake, k)
+    found = (result.precision, result.recall, result.density, result.coverage)
+    assert found == pytest.approx(naive_prdc(real, fake, k))
+
+
+def test_requirement_10_a_collapsed_generator_has_no_recall():
+    real = samples(60, 4, 19)
+    collapsed = np.tile(real[:1], (60, 1))
+    result = prdc(real, collapsed)
+    assert result.recall == 0
+    assert result.coverage < 0.2
+    assert result.precision == 1
+
+
+def test_prdc_needs_more_vectors_than_neighbours():
+    with pytest.raises(ValueError, match="k = 5 needs more than 5"):
+        prdc(np.zeros((5, 2)), np.zeros((9, 2)))
+    with pytest.raises(ValueError, match="expected \\(N, D\\)"):
+        prdc(np.zeros((9, 2)), np.zeros((9, 3)))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        prdc(np.zeros((9, 2)), np.zeros((9, 2)), 0)
+
+
+def as_tuple(result):
+    return result.precision, result.recall, result.density, result.coverage
+
+
+@pytest.mark.parametrize("k", [3, 5, 10])
+def test_requirement_5_prdc_equals_the_authors(k, capsys):
+    real, fake = samples(150, 24, 31), samples(120, 24, 32, shift=0.4)
+    theirs = compute_prdc(real, fake, nearest_k=k)
+    expected = [theirs[name] for name in ("precision", "recall", "density", "coverage")]
+    assert as_tuple(prdc(real, fake, k)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_requirement_5_precision_and_recall_equal_torch_fidelity():
+    real, fake = (torch.from_numpy(samples(90, 8, seed)) for seed in (33, 34))
+    precision, recall = calculate_precision_recall_full(fake, real, neighborhood=3)  # its order
+    ours = prdc(real.numpy(), fake.numpy(), 3)
+    assert (ours.precision, ours.recall) == pytest.approx((float(precision), float(recall)))
+
+
+def test_several_k_at_once_equal_each_alone():
+    real, fake = samples(60, 5, 35), samples(50, 5, 36, shift=0.3)
+    together = memberships(real, fake, (5, 3, 10))
+    for k in (3, 5, 10):
+        assert together[k].shares == prdc(real, fake, k)
+    assert together[5].balls.shape == (50,)
+    assert together[5].recalled.shape == together[5].covered.shape == (60,)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_copies_and_ties_fall_on_the_right_side(offset):
+    """A copy of a real picture's k-th neighbour lies on its rim, which is outside."""
+    real = samples(40, 16, 37) + offset
+    fake = np.concatenate([real[:25], real[:3]])
+    for k in (1, 5):
+        assert as_tuple(prdc(real, fake, k)) == pytest.approx(naive_prdc(real, fake, k), abs=1e-12)
+
+
+def test_requirement_10_nothing_depends_on_the_rows_at_once(monkeypatch):
+    real, fake = samples(70, 6, 38), samples(50, 6, 39)
+    whole = prdc(real, fake)
+    monkeypatch.setattr("arra_med.eval.prdc._ROWS_AT_ONCE", 3)
+    assert prdc(real, fake) == whole
