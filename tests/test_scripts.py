@@ -14,7 +14,7 @@ TINY = ["--device", "cpu", "--hidden", "64", "--layers", "1", "--side", "2", "--
 @pytest.mark.parametrize(
     ("name", "arguments", "expected"),
     [
-        ("train_step.py", ["--batch", "2", "--repeats", "1"], "with alignment"),
+        ("train.py", ["--cases", "2x1", "--repeats", "1"], "fed by the loader"),
         ("generate.py", ["--batches", "1"], "transformers' generate"),
     ],
 )

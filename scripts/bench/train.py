@@ -3,8 +3,9 @@
     python scripts/bench/train.py                                   # a small LLaMA on the CPU
     python scripts/bench/train.py --preset chameleon-7b --master-weights bf16 --zero-stage 0
 
-Each line of ``--cases`` is one run: ``micro × rounds``, samples a forward pass and forward passes
-an optimizer step. The last case is run a second time without alignment. The share of the card
+Each of ``--cases`` is one run: ``micro × rounds``, samples a forward pass and forward passes an
+optimizer step, on a batch that lies on the device. The last case runs twice more: without
+alignment, and fed by the real loader from cache files (``--loader-workers``). The share of the card
 counts 6 floating-point operations a parameter and token (embeddings included, attention not),
 divided by the rate of the device's own square matrix product in the same run.
 """
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from harness import describe, matmul_flops, seconds
+from synthetic import training_set
 from transformers import ChameleonConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from arra_med.alignment import ArraModel, Batch
@@ -28,6 +30,7 @@ from arra_med.model.layout import ImageLayout
 from arra_med.settings import Alignment, Training
 from arra_med.training.data import TrainingItem, collate
 from arra_med.training.engine import make_engine, start_processes
+from arra_med.training.loader import MicroBatches, step_batches
 from arra_med.training.setup import parameter_counts
 from arra_med.training.validation import to_device
 
@@ -113,12 +116,9 @@ def batches(preset: Preset, micro: int, device: torch.device) -> Iterator[Batch]
         yield batch
 
 
-def measure(
-    options: argparse.Namespace, micro: int, rounds: int, device: torch.device, *, aligned: bool
-) -> Measured:
-    """Build, warm up and time one case."""
-    preset = PRESETS[options.preset]
-    training = Training(
+def training_of(options: argparse.Namespace, micro: int, rounds: int) -> Training:
+    """The settings of one case."""
+    return Training(
         batch_size=micro * rounds,
         micro_batch_size=micro,
         precision=options.precision,
@@ -128,7 +128,23 @@ def measure(
         activation_checkpointing=options.activation_checkpointing,
         compile=False if options.no_compile else None,
         warmup_steps=0,
+        epochs=10**4,
+        prompt_dropout=0,
     )
+
+
+def measure(
+    options: argparse.Namespace,
+    micro: int,
+    rounds: int,
+    device: torch.device,
+    *,
+    aligned: bool = True,
+    stream: Iterator[Batch] | None = None,
+) -> Measured:
+    """Build, warm up and time one case; on a fixed batch unless a ``stream`` feeds it."""
+    preset = PRESETS[options.preset]
+    training = training_of(options, micro, rounds)
     dtype = torch.float32 if options.precision == "fp32" else torch.bfloat16
     model = ArraModel(
         build(preset, device, dtype),
@@ -139,8 +155,9 @@ def measure(
     )
     parameters = parameter_counts(model.backbone)[1]
     engine = make_engine(model, training, device=device, total_steps=10**6, world_size=1)
+    stream = batches(preset, micro, device) if stream is None else stream
     engine.train()
-    step = functools.partial(optimizer_step, engine, batches(preset, micro, device), rounds)
+    step = functools.partial(optimizer_step, engine, stream, rounds)
     step()  # compilation
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -148,6 +165,24 @@ def measure(
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
     engine.destroy()
     return Measured(took, memory, parameters)
+
+
+def measure_loaded(
+    options: argparse.Namespace, micro: int, rounds: int, device: torch.device
+) -> Measured:
+    """:func:`measure`, every batch read from cache files by the loader's processes."""
+    preset = PRESETS[options.preset]
+    training = training_of(options, micro, rounds)
+    with training_set(
+        layout_of(preset), training, prompt=preset.prompt, teacher=TEACHER
+    ) as samples:
+        ready = step_batches(
+            MicroBatches(samples, rank=0, world_size=1), 0, options.repeats + 2,
+            workers=options.loader_workers, pin_memory=device.type == "cuda",
+        )  # fmt: skip
+        return measure(
+            options, micro, rounds, device, stream=(to_device(batch, device) for batch in ready)
+        )
 
 
 def optimizer_step(engine: Any, stream: Iterator[Batch], rounds: int) -> None:  # noqa: ANN401
@@ -175,6 +210,7 @@ def main() -> None:
     parser.add_argument("--zero-stage", type=int, default=1)
     parser.add_argument("--offload", default="none")
     parser.add_argument("--activation-checkpointing", type=int, default=0)
+    parser.add_argument("--loader-workers", type=int, default=2)
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -194,7 +230,7 @@ def main() -> None:
     cases = [tuple(map(int, case.split("x"))) for case in options.cases]
     for micro, rounds in cases:
         try:
-            found = measure(options, micro, rounds, device, aligned=True)
+            found = measure(options, micro, rounds, device)
         except torch.OutOfMemoryError:
             sys.stdout.write(f"{micro} × {rounds}: out of memory\n")
             continue
@@ -209,10 +245,14 @@ def main() -> None:
         )
         sys.stdout.flush()
     plain = measure(options, *cases[-1], device, aligned=False)
+    release(device)
+    loaded = measure_loaded(options, *cases[-1], device)
     memory = f", {found.memory / plain.memory - 1:+.2%} memory" if plain.memory else ""
     sys.stdout.write(
         f"without alignment {plain.seconds:.4f} s, {plain.memory / 2**30:.1f} GiB; alignment costs "
         f"{found.seconds / plain.seconds - 1:+.2%} time{memory}\n"
+        f"fed by the loader ({options.loader_workers} processes) {loaded.seconds:.4f} s: "
+        f"{found.seconds / loaded.seconds:.1%} of the rate on a fixed batch\n"
     )
 
 
