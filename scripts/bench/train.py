@@ -223,7 +223,7 @@ def main() -> None:
     rate = matmul_flops(device, dtype)
     tokens = layout_of(preset).sequence_length(preset.prompt)
     sys.stdout.write(
-        f"{describe(device)}\nmatrix product {rate / 1e12:.4g} TFLOP/s; {options.preset}, "
+        f"{describe(device)}\nbound: matrix product {rate / 1e12:.4g} TFLOP/s; {options.preset}, "
         f"{tokens}-token sequences, master weights {options.master_weights}, ZeRO "
         f"{options.zero_stage}, offload {options.offload}\n"
     )
