@@ -6,6 +6,7 @@ Standard library only: loaders, and ``arra-med --help``, import it.
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from arra_med.errors import RequestError
@@ -130,3 +131,29 @@ def human_size(size: int) -> str:
     return (
         f"{value:.1f} {units[0]}" if value < 9.95 and units[0] != "B" else f"{value:.0f} {units[0]}"
     )
+
+
+def look_for(location: Path | str, names: Sequence[str]) -> tuple[Path, str]:
+    """A file that the user names, directly or by its folder.
+
+    Args:
+        location: a file or folder (``local-dir:`` may stand before it), or ``hf-hub:owner/name``,
+            looked for in the asset folder.
+        names: of the file, where a folder is named.
+
+    Returns:
+        The file and ``""``; where there is none, the place that was looked at and what it is
+        (``holds a.txt``, ``does not exist``), for a message.
+    """
+    text = str(location)
+    if text.startswith(HUB):
+        path = find_asset(text.removeprefix(HUB))
+    else:
+        path = Path(text.removeprefix(LOCAL)).expanduser()
+    if path.is_file():
+        return path, ""
+    for name in names:
+        if (path / name).is_file():
+            return path / name, ""
+    found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else None
+    return path, "does not exist" if found is None else f"holds {', '.join(found) or 'nothing'}"

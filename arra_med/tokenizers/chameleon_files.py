@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from arra_med.assets.folder import HUB, LOCAL, find_asset
+from arra_med.assets.folder import HUB, look_for
 from arra_med.assets.listing import read_shards
 from arra_med.errors import RequestError
 from arra_med.tokenizers.chameleon_keys import CODEBOOK, PARTS
@@ -66,18 +66,9 @@ def find_vq(location: Path | None) -> Path:
     Raises:
         FileNotFoundError: if it is not there.
     """
-    text = "" if location is None else str(location)
-    if location is None or text.startswith(HUB):
-        path = find_asset(text.removeprefix(HUB) or META_ASSET)
-    else:
-        path = Path(text.removeprefix(LOCAL)).expanduser()
-    if path.is_file():
+    path, state = look_for(location or f"{HUB}{META_ASSET}", _IN_FOLDERS)
+    if not state:
         return path
-    for name in _IN_FOLDERS:
-        if (path / name).is_file():
-            return path / name
-    found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else None
-    state = "does not exist" if found is None else f"holds {', '.join(found) or 'nothing'}"
     raise FileNotFoundError(
         f"no VQ-GAN at {path}, which {state}: expected Meta's vqgan.ckpt (arra-med assets fetch "
         f"{META_ASSET} says how to get it), or a Chameleon checkpoint of transformers "

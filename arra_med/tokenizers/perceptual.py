@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from arra_med.assets.folder import HUB, LOCAL, default_folder, find_asset, how_to_get
+from arra_med.assets.folder import HUB, default_folder, how_to_get, look_for
 from arra_med.errors import RequestError
 from arra_med.teachers.weights import read_checkpoint, shortened
 
@@ -68,18 +68,9 @@ def find_perceptual(location: Path) -> Path:
     Raises:
         FileNotFoundError: if it is not there: where it was looked for and how to bring it.
     """
-    text = str(location)
-    if text.startswith(HUB):
-        path = find_asset(text.removeprefix(HUB))
-    else:
-        path = Path(text.removeprefix(LOCAL)).expanduser()
-    if path.is_file():
+    path, state = look_for(location, _IN_FOLDERS)
+    if not state:
         return path
-    for name in _IN_FOLDERS:
-        if (path / name).is_file():
-            return path / name
-    found = sorted(p.name for p in path.iterdir())[:8] if path.is_dir() else None
-    state = "does not exist" if found is None else f"holds {', '.join(found) or 'nothing'}"
     raise FileNotFoundError(
         f"no weights of a ResNet-50 for the perceptual loss at {path}, which {state}; expected a "
         f"file, or a folder with one of {', '.join(_IN_FOLDERS)}. Nothing is downloaded during "
