@@ -118,7 +118,7 @@ class Generator:
 
     def __call__(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
         num: int = 1,
         seed: int = 0,
@@ -131,7 +131,7 @@ class Generator:
         them; a picture's noise depends on seed, its prompt's place and its index.
 
         Args:
-            prompts: texts.
+            prompts: texts, or one.
             num: pictures of each.
             seed: 0 or more.
             guidance: in place of the settings'.
@@ -141,6 +141,8 @@ class Generator:
             RequestError: if a prompt is empty or too long.
             ValueError: if a number is out of range.
         """
+        if isinstance(prompts, str):
+            prompts = [prompts]
         usual = self.settings.generation
         guidance = usual.guidance if guidance is None else float(guidance)
         chosen = replace(usual, images_per_prompt=num, guidance=guidance)  # checks both

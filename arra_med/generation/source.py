@@ -23,7 +23,14 @@ from arra_med.model.chameleon_layout import chameleon_layout
 from arra_med.model.export import Export, load_export
 from arra_med.model.exported import ARRA
 from arra_med.settings import Generation
-from arra_med.store import MANIFEST, content_hash, fingerprint, read_manifest, sha256_file
+from arra_med.store import (
+    MANIFEST,
+    content_hash,
+    fingerprint,
+    read_manifest,
+    sha256_file,
+    verify,
+)
 from arra_med.tokenizers.base import ImageTokenizer
 from arra_med.tokenizers.chameleon_files import find_vq
 from arra_med.tokenizers.chameleon_vq import ChameleonVq, ChameleonVqOptions
@@ -89,6 +96,8 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
     del info["layout"]
 
     def load(device: torch.device) -> Export:
+        # A damaged weight would draw, and be recorded as the whole one.
+        verify(folder, "export", more_is_fine=True)
         export = load_export(folder, device)
         if settings.precision is not None:
             export.model.to(_DTYPES[settings.precision])

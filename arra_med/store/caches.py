@@ -36,7 +36,12 @@ class Cache:
             path = folder / name
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is listed in {MANIFEST} but is not there")
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            try:
+                table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            except pa.ArrowInvalid as error:
+                raise RequestError(
+                    f"{path} is damaged ({error}): delete {folder} and make it again"
+                ) from error
             for batch in table.to_batches():  # joining them would copy the vectors into memory
                 vectors = batch[column]
                 flat = vectors.flatten().to_numpy(zero_copy_only=True)

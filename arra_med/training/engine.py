@@ -90,7 +90,7 @@ def deepspeed_config(training: Training, world_size: int) -> dict[str, Any]:
         raise RequestError(
             f"training.batch_size {training.batch_size} does not divide into micro-batches of "
             f"{training.micro_batch_size} on {world_size} processes: make it a multiple of "
-            f"{per_round}"
+            f"{per_round}, or lower training.micro_batch_size"
         )
     zero = {"stage": training.zero_stage, **training.deepspeed.get("zero_optimization", {})}
     if training.offload != "none":

@@ -25,7 +25,7 @@ from arra_med.generation.language_model import LanguageModel
 from arra_med.images import decode_png
 from arra_med.model.export import load_export
 from arra_med.settings import Generation
-from arra_med.store import PreparedFolder, Shard, verify
+from arra_med.store import PreparedFolder, Shard, sha256_file, verify
 from arra_med.store import parts as store_parts
 from arra_med.tokenizers.monai_vqvae import MonaiVqvae, MonaiVqvaeOptions
 from tests.generation.conftest import Run, write_tiny_export
@@ -235,6 +235,9 @@ def test_guidance_without_dropped_prompts_is_warned_of(
 ) -> None:
     arra = export / "arra.json"
     arra.write_text(json.dumps(json.loads(arra.read_text()) | {"prompt_dropout": 0}))
+    listed = json.loads((export / "manifest.json").read_text())
+    listed["files"]["arra.json"] = sha256_file(arra)
+    (export / "manifest.json").write_text(json.dumps(listed))
     manifest = run("g", limit=1)
     assert "never saw a dropped prompt" in caplog.text
     assert "set generation.guidance to 1" in manifest["warnings"][0]

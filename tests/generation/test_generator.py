@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, WorkError
 from arra_med.generation.folder import GeneratedFolder
 from arra_med.generation.generator import Generator
 from arra_med.generation.language_model import LanguageModel
@@ -41,6 +41,20 @@ def test_a_picture_has_its_codes_and_is_an_image(generator: Generator, export: P
     tokenizer = load_export(export, CPU).image_tokenizer
     decoded = tokenizer.decode(torch.from_numpy(picture.codes)[None])[0]
     assert np.array_equal(decoded.permute(1, 2, 0).numpy(), picture.pixels)
+
+
+def test_one_text_is_one_prompt(generator: Generator) -> None:
+    assert len(generator("left effusion.", num=2)) == 2
+
+
+def test_a_damaged_export_does_not_draw(export: Path) -> None:
+    (export / "README.md").write_text("a model card of the user's own")
+    path = export / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WorkError, match=r"1 changed \(first model.safetensors\)"):
+        Generator.from_export(export, device=CPU)(["clear."])
 
 
 def test_colour_images_are_rgb(tmp_path: Path) -> None:
