@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import errno
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from arra_med._version import __version__
 from arra_med.cli import assets
+from arra_med.cli.rank import process_rank
 from arra_med.errors import EXIT_PREEMPTED, PreemptedError, RequestError, WorkError
 
 logger = logging.getLogger("arra_med")
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parse(arguments)
     level = logging.WARNING if options.quiet else logging.INFO
-    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+    if process_rank() > 0:
         level = logging.ERROR  # rank 0 speaks for all
     logging.basicConfig(
         level=logging.WARNING,

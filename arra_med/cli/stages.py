@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arra_med import config
+from arra_med.cli.rank import process_rank
 from arra_med.errors import RequestError
 from arra_med.settings import Settings, section
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         result = _SHARDED[options.verb](settings, Shard.parse(shard))
     else:
         result = _STAGES[options.verb](settings)
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    if process_rank() == 0:
         sys.stdout.write(f"{result}\n")
 
 

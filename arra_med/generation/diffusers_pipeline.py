@@ -21,12 +21,12 @@ from arra_med.errors import RequestError
 from arra_med.generation.backend import Backend, Drawn, Request, to_channels
 from arra_med.generation.prompts import Prompt
 from arra_med.generation.source import hash_folder
+from arra_med.model.precision import DTYPES
 from arra_med.settings import Generation
 
 logger = logging.getLogger(__name__)
 
 INDEX = "model_index.json"
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BATCH = 8  # pictures together on a GPU, if not said
 _NEEDED = ("prompt", "num_inference_steps", "guidance_scale", "generator", "output_type")
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -89,7 +89,7 @@ class DiffusersPipeline(Backend):
             pipeline = DiffusionPipeline.from_pretrained(
                 str(folder),
                 local_files_only=True,
-                torch_dtype=_DTYPES[self.asked.precision or "fp32"],
+                torch_dtype=DTYPES[self.asked.precision or "fp32"],
             )
         except (OSError, ValueError, AttributeError, KeyError) as error:
             raise RequestError(f"diffusers cannot open {folder}: {error}") from error

@@ -17,9 +17,8 @@ from PIL import Image
 from arra_med.config import PluginConfig
 from arra_med.generation.backend import Request, check_lengths
 from arra_med.generation.generate import open_backend
-from arra_med.generation.metadata import describe, with_text
+from arra_med.generation.metadata import described_png
 from arra_med.generation.prompts import numbered
-from arra_med.images import encode_png
 from arra_med.settings import Generation, Paths, Settings, Tokenizer
 from arra_med.settings.results import Diffusers
 
@@ -164,15 +163,17 @@ class Generator:
             batch = requests[start : start + size]
             drawn = backend.start(batch)()
             for i, request in enumerate(batch):
-                text = describe(backend, request, with_prompt=chosen.prompt_in_metadata)
+                pixels = drawn.pixels[i]
                 pictures.append(
                     Picture(
                         key=request.prompt.key,
                         index=request.index,
                         seed=seed,
-                        pixels=drawn.pixels[i],
+                        pixels=pixels,
                         codes=None if drawn.codes is None else drawn.codes[i],
-                        png=with_text(encode_png(drawn.pixels[i]), text),
+                        png=described_png(
+                            backend, request, pixels, with_prompt=chosen.prompt_in_metadata
+                        ),
                     )
                 )
             if progress is not None:

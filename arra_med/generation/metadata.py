@@ -4,8 +4,11 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from arra_med._version import __version__
 from arra_med.generation.backend import Backend, Request
+from arra_med.images import encode_png
 
 _HEADER = 33  # bytes of signature and IHDR, after which text may stand
 
@@ -26,6 +29,14 @@ def describe(backend: Backend, request: Request, *, with_prompt: bool) -> dict[s
         told["prompt"] = request.prompt.text
     return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in
             told.items()}  # fmt: skip
+
+
+def described_png(
+    backend: Backend, request: Request, pixels: np.ndarray, *, with_prompt: bool
+) -> bytes:
+    """``(H, W, C)`` uint8 pixels as a PNG that says what :func:`describe` gives."""
+    text = describe(backend, request, with_prompt=with_prompt)
+    return with_text(encode_png(pixels), text)
 
 
 def with_text(png: bytes, text: Mapping[str, str]) -> bytes:

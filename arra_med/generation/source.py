@@ -19,9 +19,10 @@ from arra_med.config import PluginConfig, to_tree
 from arra_med.errors import RequestError
 from arra_med.model.backbones import context_length
 from arra_med.model.chameleon_import import is_chameleon, load_chameleon
-from arra_med.model.chameleon_layout import chameleon_layout
+from arra_med.model.chameleon_layout import checkpoint_layout
 from arra_med.model.export import Export, load_export
 from arra_med.model.exported import ARRA
+from arra_med.model.precision import DTYPES
 from arra_med.settings import Generation
 from arra_med.store import (
     MANIFEST,
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 PUBLISHED_SIZE = 512
 """Pixels of a side that published checkpoints are asked for by default."""
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
         verify(folder, "export", more_is_fine=True)
         export = load_export(folder, device)
         if settings.precision is not None:
-            export.model.to(_DTYPES[settings.precision])
+            export.model.to(DTYPES[settings.precision])
         return export
 
     return Source(info, content_hash(folder, "export"), load)
@@ -166,16 +165,9 @@ def _load_published(
     if height % factor:
         raise RequestError(f"generation.size {settings.size}: expected multiples of {factor} px")
     precision = settings.precision or ("bf16" if device.type == "cuda" else None)
-    model, text_tokenizer = load_chameleon(
-        folder, None if precision is None else _DTYPES[precision]
-    )
-    pad = text_tokenizer.pad_token_id
-    layout = chameleon_layout(
-        text_tokenizer.get_vocab(),
-        model.config,
-        grid=(height // factor, width // factor),
-        pad_id=text_tokenizer.bos_token_id if pad is None else pad,
-        with_rep=False,
+    model, text_tokenizer = load_chameleon(folder, None if precision is None else DTYPES[precision])
+    layout = checkpoint_layout(
+        model, text_tokenizer, grid=(height // factor, width // factor), with_rep=False
     )
     if layout.num_codes != image_tokenizer.num_codes:
         raise RequestError(

@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from arra_med.generation.backend import Backend, Drawn, Request
 from arra_med.generation.folder import dicom_name, image_name
-from arra_med.generation.metadata import describe, with_text
+from arra_med.generation.metadata import described_png
 from arra_med.generation.secondary_capture import secondary_capture
-from arra_med.images import encode_png
 from arra_med.settings import Generation
 from arra_med.store import PARTIAL, PartWriter
 
@@ -80,8 +79,9 @@ class PartQueue:
 
     def _encode(self, request: Request, pixels: np.ndarray) -> dict[str, bytes]:
         key, index = request.prompt.key, request.index
-        text = describe(self.backend, request, with_prompt=self.settings.prompt_in_metadata)
-        files = {image_name(key, index): with_text(encode_png(pixels), text)}
+        with_prompt = self.settings.prompt_in_metadata
+        png = described_png(self.backend, request, pixels, with_prompt=with_prompt)
+        files = {image_name(key, index): png}
         if self.settings.dicom:
             files[dicom_name(key, index)] = secondary_capture(
                 pixels, self.backend, request, self.depends_on

@@ -28,7 +28,7 @@ from arra_med.assets.folder import asset_path
 from arra_med.errors import RequestError
 from arra_med.model.chameleon import ChameleonDrawer
 from arra_med.model.chameleon_import import is_chameleon, load_chameleon
-from arra_med.model.chameleon_layout import chameleon_layout
+from arra_med.model.chameleon_layout import checkpoint_layout
 from arra_med.model.exported import exported_layout
 from arra_med.model.layout import ImageLayout
 from arra_med.settings import Backbone, Llama
@@ -284,14 +284,7 @@ def _family_layout(
     *,
     with_rep: bool,
 ) -> ImageLayout:
-    pad = tokenizer.pad_token_id
-    layout = chameleon_layout(
-        tokenizer.get_vocab(),
-        model.config,
-        grid=grid,
-        pad_id=tokenizer.bos_token_id if pad is None else pad,
-        with_rep=with_rep,
-    )
+    layout = checkpoint_layout(model, tokenizer, grid=grid, with_rep=with_rep)
     if layout.num_codes != num_codes:
         raise RequestError(
             f"the image tokenizer has {num_codes} codes, the backbone's vocabulary names "

@@ -9,7 +9,7 @@ row of codes, and two behind the image start name the height and the width.
 import re
 from collections.abc import Mapping
 
-from transformers import ChameleonConfig
+from transformers import ChameleonConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from arra_med.errors import RequestError
 from arra_med.model.layout import ImageLayout
@@ -65,6 +65,24 @@ def image_token_ids(vocabulary: Mapping[str, int], num_codes: int) -> tuple[int,
             "weights do not belong together, or the vocabulary was changed"
         )
     return tuple(found[code] for code in range(num_codes))
+
+
+def checkpoint_layout(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    grid: tuple[int, int],
+    with_rep: bool,
+) -> ImageLayout:
+    """:func:`chameleon_layout` of an opened checkpoint; a vocabulary without PAD pads with BOS."""
+    pad = tokenizer.pad_token_id
+    return chameleon_layout(
+        tokenizer.get_vocab(),
+        model.config,
+        grid=grid,
+        pad_id=tokenizer.bos_token_id if pad is None else pad,
+        with_rep=with_rep,
+    )
 
 
 def chameleon_layout(

@@ -17,6 +17,7 @@ from arra_med.errors import RequestError, WorkError
 from arra_med.model.export import write_export
 from arra_med.model.exported import ARRA
 from arra_med.model.lora import merged_state, remove_lora
+from arra_med.model.precision import DTYPES
 from arra_med.settings import Settings
 from arra_med.store import MANIFEST, check_files
 from arra_med.training.checkpoints import (
@@ -32,7 +33,6 @@ from arra_med.training.setup import Setup
 logger = logging.getLogger(__name__)
 
 _BACKBONE = "backbone."
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
@@ -137,8 +137,7 @@ def _chosen(folder: Path, name: str | None) -> Path:
 
 def _backbone_state(setup: Setup, path: Path, zero_stage: int) -> dict[str, Tensor]:
     """The backbone's weights in a checkpoint, whole, in the precision of training."""
-    dtype = _DTYPES.get(setup.training.precision)
-    model = setup.model if dtype is None else setup.model.to(dtype)
+    model = setup.model.to(DTYPES[setup.training.precision])
     state = dict(model.backbone.state_dict())  # what is frozen is in no checkpoint
     saved = _zero3_weights(path) if zero_stage == 3 else _whole_weights(path)
     for name, tensor in saved.items():

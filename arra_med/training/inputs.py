@@ -24,6 +24,7 @@ class Inputs:
         tokens: its codes.
         features: its teacher vectors; ``None`` without alignment.
         folders: those to train on; without a mixture the prepared folder alone.
+        image_tokenizer: identity of the image tokenizer that made the codes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,6 +33,7 @@ class Inputs:
         self.tokens, self.features = main.tokens, main.features
         training = section(settings.training, "training", "train")
         self.folders = open_folders(settings, training, main)
+        self.image_tokenizer = tokenizer_id(settings.paths.folder("tokenizer"))
 
 
 def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
         **{name: tree[name] for name in names},
         "prepared": inputs.prepared.content_hash,
         "folders": [folder.identity() for folder in inputs.folders],
-        "image_tokenizer": tokenizer_id(settings.paths.folder("tokenizer")),
+        "image_tokenizer": inputs.image_tokenizer,
     }
     record = folder / RUN_RECORD
     if record.is_file():

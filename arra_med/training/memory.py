@@ -65,6 +65,11 @@ def memory_table(setup: Setup, world_size: int) -> list[tuple[str, int]]:
     return table(sizes(setup), setup.training, world_size)
 
 
+def table_lines(rows: list[tuple[str, int]]) -> list[str]:
+    """Rows of ``(name, bytes)`` to read, in gigabytes."""
+    return [f"  {name:28}{size / _GB:9.2f} GB" for name, size in rows]
+
+
 def table(sizes: Sizes, training: Training, world_size: int) -> list[tuple[str, int]]:
     """:func:`memory_table` from sizes and settings alone."""
     stage, offload = training.zero_stage, training.offload
@@ -158,11 +163,9 @@ def out_of_memory(setup: Setup, world_size: int, error: BaseException, budget: i
     """
     rows = memory_table(setup, world_size)
     lines = [f"out of memory: {str(error).splitlines()[0]}", "What a rank needs:"]
-    lines += [f"  {name:28}{size / _GB:9.2f} GB" for name, size in rows]
-    total = sum(size for _, size in rows)
-    lines.append(f"  {'together':28}{total / _GB:9.2f} GB")
+    lines += table_lines([*rows, ("together", sum(size for _, size in rows))])
     if budget is not None:
-        lines.append(f"  {'the device has':28}{budget / _GB:9.2f} GB")
+        lines += table_lines([("the device has", budget)])
     lines.append("Less takes:")
     lines += [
         f"  {text:58}{size / _GB:9.2f} GB"

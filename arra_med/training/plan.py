@@ -8,12 +8,11 @@ import numpy as np
 from arra_med.settings import Settings
 from arra_med.training.engine import deepspeed_config
 from arra_med.training.inputs import Inputs, check_run_folder
-from arra_med.training.memory import memory_table
+from arra_med.training.memory import memory_table, table_lines
 from arra_med.training.metrics import LOG
 from arra_med.training.setup import Setup, parameter_counts
 
 _STEPS_LOOKED_AT = 50
-_GB = 1e9
 
 
 def plan(settings: Settings, *, processes: int, rate: float | None) -> str:
@@ -62,9 +61,8 @@ def _tokens_a_step(setup: Setup) -> float:
 
 def _memory(setup: Setup, processes: int) -> list[str]:
     rows = memory_table(setup, processes)
-    total = sum(size for _, size in rows)
-    lines = [f"memory a rank   {total / _GB:,.2f} GB, of which"]
-    return lines + [f"  {name:30} {size / _GB:9.2f} GB" for name, size in rows if size]
+    total = sum(size for _, size in rows) / 1e9
+    return [f"memory a rank   {total:,.2f} GB, of which", *table_lines([r for r in rows if r[1]])]
 
 
 def _duration(run: Path, setup: Setup, tokens: float, rate: float | None) -> str:

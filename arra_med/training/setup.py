@@ -11,7 +11,7 @@ from arra_med.model.backbones import build_backbone, context_length
 from arra_med.model.lora import add_lora
 from arra_med.model.packed import check_packing
 from arra_med.settings import Settings, Training, section
-from arra_med.tokenizers.base import load_tokenizer, tokenizer_id
+from arra_med.tokenizers.base import load_tokenizer
 from arra_med.training.data import Examples
 from arra_med.training.inputs import Inputs
 from arra_med.training.loader import TrainingSet
@@ -52,7 +52,7 @@ class Setup:
             # DeepSpeed casts weights to bf16 before it copies them to float32 masters: more bits
             # would be lost anyway, and take twice the main memory on every rank.
             dtype=torch.bfloat16 if self.training.precision == "bf16" else torch.float32,
-            image_tokenizer=tokenizer_id(self.tokenizer_folder),
+            image_tokenizer=inputs.image_tokenizer,
         )
         if self.backbone.lora is not None:
             add_lora(backbone, self.backbone.lora, self.layout, seed=settings.seed)
@@ -121,7 +121,7 @@ class Setup:
             "backbone": to_tree(backbone),
             "alignment": to_tree(self.settings.alignment) if features else None,
             "teacher": features.manifest["config"]["teacher"] if features else None,
-            "image_tokenizer": tokenizer_id(self.tokenizer_folder),
+            "image_tokenizer": self.inputs.image_tokenizer,
             "image_size": prepared.image_size,
             "channels": prepared.channels,
             "prompt_dropout": self.training.prompt_dropout,

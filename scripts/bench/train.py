@@ -30,7 +30,7 @@ from arra_med.model.layout import ImageLayout
 from arra_med.settings import Alignment, Training
 from arra_med.training.data import TrainingItem, collate
 from arra_med.training.engine import make_engine, start_processes
-from arra_med.training.loader import MicroBatches, step_batches
+from arra_med.training.loader import MicroBatches, loader_rate, step_batches
 from arra_med.training.setup import parameter_counts
 from arra_med.training.validation import to_device
 
@@ -169,8 +169,12 @@ def measure(
 
 def measure_loaded(
     options: argparse.Namespace, micro: int, rounds: int, device: torch.device
-) -> Measured:
-    """:func:`measure`, every batch read from cache files by the loader's processes."""
+) -> tuple[Measured, float]:
+    """:func:`measure`, every batch read from cache files by the loader's processes.
+
+    Returns:
+        That, and the samples a second that the loader makes when nothing waits for it.
+    """
     preset = PRESETS[options.preset]
     training = training_of(options, micro, rounds)
     with training_set(
@@ -180,9 +184,10 @@ def measure_loaded(
             MicroBatches(samples, rank=0, world_size=1), 0, options.repeats + 2,
             workers=options.loader_workers, pin_memory=device.type == "cuda",
         )  # fmt: skip
-        return measure(
-            options, micro, rounds, device, stream=(to_device(batch, device) for batch in ready)
-        )
+        stream = (to_device(batch, device) for batch in ready)
+        found = measure(options, micro, rounds, device, stream=stream)
+        pinned, workers = device.type == "cuda", options.loader_workers
+        return found, loader_rate(samples, workers=workers, pin_memory=pinned, steps=8)
 
 
 def optimizer_step(engine: Any, stream: Iterator[Batch], rounds: int) -> None:  # noqa: ANN401
@@ -246,13 +251,14 @@ def main() -> None:
         sys.stdout.flush()
     plain = measure(options, *cases[-1], device, aligned=False)
     release(device)
-    loaded = measure_loaded(options, *cases[-1], device)
+    loaded, alone = measure_loaded(options, *cases[-1], device)
     memory = f", {found.memory / plain.memory - 1:+.2%} memory" if plain.memory else ""
     sys.stdout.write(
         f"without alignment {plain.seconds:.4f} s, {plain.memory / 2**30:.1f} GiB; alignment costs "
         f"{found.seconds / plain.seconds - 1:+.2%} time{memory}\n"
         f"fed by the loader ({options.loader_workers} processes) {loaded.seconds:.4f} s: "
-        f"{found.seconds / loaded.seconds:.1%} of the rate on a fixed batch\n"
+        f"{found.seconds / loaded.seconds:.1%} of the rate on a fixed batch; alone it makes "
+        f"{alone * tokens:,.0f} tokens/s\n"
     )
 
 

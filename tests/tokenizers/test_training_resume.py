@@ -84,6 +84,16 @@ def test_batches_are_the_pictures_of_their_places(prepared: PreparedFolder, work
             assert torch.equal(picture.permute(1, 2, 0), torch.tensor(decode_png(png)))
 
 
+def cut_off(
+    prepared: PreparedFolder, folder: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train and be stopped after ``steps`` steps."""
+    with monkeypatch.context() as patched:
+        stop_after(patched, steps)
+        with pytest.raises(Stopped):
+            train(prepared, folder)
+
+
 def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,10 +108,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(
     train(prepared, tmp_path / "whole")
     for steps, expected in ((3, []), (5, [5]), (11, [10])):
         cut = tmp_path / f"cut-{steps}"
-        with monkeypatch.context() as patched:
-            stop_after(patched, steps)
-            with pytest.raises(Stopped):
-                train(prepared, cut)
+        cut_off(prepared, cut, steps, monkeypatch)
         assert (cut / CHECKPOINT).is_file() == bool(expected)
         started.clear()
         train(prepared, cut)
@@ -113,10 +120,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(
 def test_a_checkpoint_binds_its_settings_but_not_how_often_to_save(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        stop_after(patched, 6)
-        with pytest.raises(Stopped):
-            train(prepared, tmp_path / "t")
+    cut_off(prepared, tmp_path / "t", 6, monkeypatch)
     with pytest.raises(RequestError, match=r"unfinished work .* training.learning_rate"):
         train(prepared, tmp_path / "t", learning_rate=2e-3)
     train(prepared, tmp_path / "t", checkpoint_every=7, workers=2)
@@ -125,10 +129,7 @@ def test_a_checkpoint_binds_its_settings_but_not_how_often_to_save(
 def test_a_damaged_checkpoint_is_named(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        stop_after(patched, 6)
-        with pytest.raises(Stopped):
-            train(prepared, tmp_path / "t")
+    cut_off(prepared, tmp_path / "t", 6, monkeypatch)
     (tmp_path / "t" / CHECKPOINT).write_bytes(b"rubbish")
     with pytest.raises(WorkError, match=r"checkpoint.pt is damaged .*: delete the folder"):
         train(prepared, tmp_path / "t")
