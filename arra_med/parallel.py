@@ -1,5 +1,6 @@
 """Ordered work in several processes, with bounded memory; nothing outlives the main process."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -20,6 +21,19 @@ B = TypeVar("B")
 def available_cores() -> int:
     """Cores this process may use: of the machine, or of its Slurm allocation."""
     return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """While this lasts, torch computes on the CPU with ``count`` threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def process_context(*modules: str) -> ForkServerContext:

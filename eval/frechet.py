@@ -4,6 +4,7 @@ Heusel et al., arXiv 1706.08500; the limit: Chong and Forsyth, arXiv 1911.07023.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from arra_med.eval.feature_stats import Array, FeatureStats, as_pair
+from arra_med.parallel import torch_threads
 
 CPU = torch.device("cpu")
 LEAST_PER_DIMENSION = 2
@@ -191,12 +193,9 @@ def _singular_values(matrix: Tensor) -> Tensor:
     """On the CPU by one thread: LAPACK's threads meet at every column and, where cores are shared,
     wait for each other many times longer than they save.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if matrix.device.type == "cpu" else threads)
-    try:
+    alone = torch_threads(1) if matrix.device.type == "cpu" else nullcontext()
+    with alone:
         values: Tensor = torch.linalg.svdvals(matrix)
-    finally:
-        torch.set_num_threads(threads)
     return values
 
 

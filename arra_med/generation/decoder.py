@@ -28,6 +28,7 @@ from arra_med.generation.session import Session, check_finite, guided, left_padd
 from arra_med.generation.static_cache import static_layers
 from arra_med.model.backbones import context_length
 from arra_med.model.layout import ImageLayout
+from arra_med.parallel import torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ A matrix product's rounding depends on its shape (one row, three rows and forty 
 kernels), so every picture is computed in the same shapes whatever was asked for together: prompts
 are read one by one, and groups, all of this size, hold prompts whose lengths round up to the same
 multiple of :data:`CPU_SLOTS`. That a picture's place within the group does not matter either is
-checked when a group is set up; where it does, groups are of one picture.
+checked when a group is set up; where it does, it is checked with one thread (several may share a
+product's rows out unevenly), and if it still does, groups are of one picture.
 """
 
 CPU_SLOTS = 32
@@ -81,7 +83,7 @@ class CodeDecoder:
         probe = torch.tensor([layout.start_ids], device=self.device)
         self.head = ImageHead(model, token_of_code, probe)
         self._session: Session | None = None
-        self._group_sizes: dict[int, int] = {}  # on the CPU, by capacity
+        self._groups: dict[int, tuple[int, int]] = {}  # on the CPU: pictures, threads by capacity
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Sequence[int]], uniforms_BN: Tensor) -> Tensor:
@@ -200,19 +202,18 @@ class CodeDecoder:
     ) -> Tensor:
         """On the CPU: see :data:`CPU_PICTURES`."""
         filled, capacity = self._filled(sequences), self._capacity(sequences)
-        size = self._group_sizes.get(capacity)
-        if size is None:
+        if capacity not in self._groups:
             session = self._ready(CPU_PICTURES, capacity, num_layers)
-            size = CPU_PICTURES if session.slots_agree(sequences[0], filled) else 1
-            self._group_sizes[capacity] = size
+            self._groups[capacity] = _group(session, sequences[0], filled)
+        size, threads = self._groups[capacity]
         session = self._ready(size, capacity, num_layers)
         drawn = []
         for start in range(0, len(sequences), size):
             part = list(range(start, min(start + size, len(sequences))))
             padded = part + part[:1] * (size - len(part))
-            codes = session.draw(
-                [sequences[i] for i in padded], uniforms_BN[padded], filled=filled, together=False
-            )
+            chosen = [sequences[i] for i in padded]
+            with torch_threads(threads):
+                codes = session.draw(chosen, uniforms_BN[padded], filled=filled, together=False)
             drawn.append(codes[: len(part)])
         return torch.cat(drawn)
 
@@ -268,6 +269,16 @@ class CodeDecoder:
                 positions = positions[:, -1:] + torch.arange(1, new + 1, device=self.device)
         check_finite(self.model, broken)
         return torch.stack(codes, dim=1)
+
+
+def _group(session: Session, sequence: list[int], filled: int) -> tuple[int, int]:
+    """Pictures a group, and threads, with which a picture's place does not matter."""
+    usual = torch.get_num_threads()
+    for threads in (usual, 1):
+        with torch_threads(threads):
+            if session.slots_agree(sequence, filled):
+                return session.pictures, threads
+    return 1, usual
 
 
 def _up(length: int, unit: int) -> int:

@@ -31,6 +31,7 @@ from arra_med.generation.session import Session
 from arra_med.generation.static_cache import static_layers
 from arra_med.model.chameleon import ChameleonDrawer
 from arra_med.model.layout import ImageLayout
+from arra_med.parallel import torch_threads
 
 PLAIN = ImageLayout(
     start_ids=(20,), end_ids=(21,), code_ids=tuple(range(22, 32)), grid=(2, 3), pad_id=0
@@ -310,6 +311,23 @@ def test_a_group_is_set_up_once(llama: PreTrainedModel) -> None:
     assert decoder._session is session
     assert session is not None
     assert session.pictures == CPU_PICTURES
+
+
+def test_threads_on_the_cpu_change_neither_codes_nor_groups() -> None:
+    """Several threads may round a group's rows unlike each other: the demo's model does."""
+    sizes = {"hidden_size": 128, "intermediate_size": 344, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=600, num_hidden_layers=2, **sizes)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    drawn = []
+    for threads in (1, 2):
+        with torch_threads(threads):
+            decoder = CodeDecoder(model, FULL, Sampling())
+            drawn.append(decoder(PROMPTS, ZEROS))
+            assert decoder._session is not None
+            assert decoder._session.pictures == CPU_PICTURES
+            assert torch.get_num_threads() == threads
+    assert torch.equal(*drawn)
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
