@@ -2,10 +2,10 @@
 
 An unknown key is an error with the nearest name; a wrong type names what was expected; every
 error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
-command line follow the same rules; ``{output}`` in a value stands for ``paths.output``. A file may
-begin with ``include: other.yaml`` (a path from its own folder) and is then laid over that one. A
-field of type :class:`PluginConfig` holds ``name:`` and the plug-in's own options, which are checked
-against the plug-in's ``Options`` dataclass.
+command line follow the same rules; in a value ``{output}`` stands for ``paths.output`` and
+``{prepared}`` for ``paths.prepared``. A file may begin with ``include: other.yaml`` (a path from its
+own folder) and is then laid over that one. A field of type :class:`PluginConfig` holds ``name:`` and
+the plug-in's own options, which are checked against the plug-in's ``Options`` dataclass.
 """
 
 import dataclasses
@@ -33,6 +33,10 @@ class PluginConfig:
     options: Any  # an instance of the plug-in's Options dataclass
 
 
+_PLACEHOLDERS = ("output", "prepared")
+"""Entries of ``paths`` that any text may contain in braces."""
+
+
 def plugin_field(registry: Registry, *, optional: bool = False) -> Any:  # noqa: ANN401 - a default
     """Declare a dataclass field of type :class:`PluginConfig` backed by ``registry``.
 
@@ -42,6 +46,11 @@ def plugin_field(registry: Registry, *, optional: bool = False) -> Any:  # noqa:
     if optional:
         return dataclasses.field(default=None, metadata=metadata)
     return dataclasses.field(metadata=metadata)
+
+
+def plugins_field(registry: Registry) -> Any:  # noqa: ANN401 - a default
+    """Declare a dataclass field of type ``tuple[PluginConfig, ...]``: a list, empty by default."""
+    return dataclasses.field(default=(), metadata={"registry": registry, "several": True})
 
 
 def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
@@ -54,9 +63,10 @@ def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     tree = _read(path)
     for override in overrides:
         _apply(tree, override)
-    paths = tree.get("paths")
-    if isinstance(paths, dict) and isinstance(paths.get("output"), str):
-        tree = _substitute(tree, "{output}", paths["output"])
+    for name in _PLACEHOLDERS:
+        paths = tree.get("paths")
+        if isinstance(paths, dict) and isinstance(paths.get(name), str):
+            tree = _substitute(tree, f"{{{name}}}", paths[name])
     return build(kind, tree, where=str(path))
 
 
@@ -204,6 +214,8 @@ def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # no
                 values[name] = _value(hints[name], tree[name], at, errors)
             elif tree[name] is None and type(None) in typing.get_args(hints[name]):
                 values[name] = None
+            elif "several" in field.metadata:
+                values[name] = _plugins(registry, tree[name], at, errors)
             else:
                 values[name] = _plugin(registry, tree[name], at, errors)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -215,6 +227,13 @@ def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # no
     except ValueError as error:
         errors.append(f"{path}: {error}" if path else str(error))
         return None
+
+
+def _plugins(registry: Registry, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401
+    if not isinstance(tree, (list, tuple)):
+        errors.append(f"{path}: expected a list of {registry.kind}s, found {_name(tree)}")
+        return None
+    return tuple(_plugin(registry, item, f"{path}[{i}]", errors) for i, item in enumerate(tree))
 
 
 def _plugin(registry: Registry, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401

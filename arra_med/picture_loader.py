@@ -1,13 +1,15 @@
-"""Pictures of a prepared folder as batches for an encoder, decoded by worker processes.
+"""Pictures as batches for an encoder, decoded by worker processes.
 
-The order is the folder's, whatever the number of workers; a batch never crosses a part.
+They come from a prepared folder, by part or by key, or from memory. The order never depends on the
+number of workers.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
@@ -26,11 +28,11 @@ _BUFFERS = _AHEAD + 1  # that a worker writes to in turn: the last one taken may
 
 @dataclass(frozen=True)
 class Batch:
-    """Some pictures of one part.
+    """Some pictures.
 
     Attributes:
-        part: its number.
-        keys: of the pictures, ``B``.
+        part: number of the part that the first of them is of; 0 for pictures in memory.
+        keys: of the pictures, ``B``; numbers from 0 for pictures in memory.
         pixels: ``(B, C, S, S)``, what the transform gives, in pinned memory if asked for.
     """
 
@@ -43,42 +45,60 @@ class Batch:
         return replace(self, pixels=self.pixels.pin_memory())
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Stored(NamedTuple):
+    """Where a picture of a prepared folder is."""
+
     part: int
     chunk: int
-    start: int
-    stop: int
+    row: int
+
+
+class _Given(NamedTuple):
+    key: str
+    png: bytes
+
+
+_Work = Sequence[_Stored] | Sequence[_Given]
+"""What makes one batch."""
 
 
 class _Batches(Dataset[Batch]):
-    """Batches by number; what a worker process holds."""
+    """Batches by what makes them; what a worker process holds.
+
+    Args:
+        prepared: where stored pictures are.
+        transform: of each picture.
+        batch_size: most pictures a batch, if their pixels fit into what workers may hold.
+        sample: a picture whose pixels say how many fit.
+    """
 
     def __init__(
-        self, prepared: PreparedFolder, transform: Transform, places: Sequence[_Place]
+        self, prepared: PreparedFolder | None, transform: Transform, batch_size: int, sample: _Work
     ) -> None:
         self._prepared = prepared
-        self._transform = transform
-        self._places = places
         self._buffers: list[Tensor] = []
         self._given = 0
         self._last: tuple[tuple[int, int], list[tuple[str, bytes]]] | None = None
+        self.transform = transform
+        one = self[sample].pixels
+        self.largest = max(1, min(batch_size, _BATCH_BYTES // max(1, one.nbytes)))
+        self._last = None  # or it were pickled to every worker
 
-    def __getitem__(self, number: int) -> Batch:
-        place = self._places[number]
-        chosen = self._chunk(place.part, place.chunk)[place.start : place.stop]
-        first = self._transform(to_picture(chosen[0][1]))
+    def __getitem__(self, work: _Work) -> Batch:
+        chosen = [self._read(item) for item in work]
+        first = self.transform(to_picture(chosen[0][1]))
         pixels = self._buffer(len(chosen), first)
         pixels[0] = first
         for row, (key, png) in enumerate(chosen[1:], start=1):
-            one = self._transform(to_picture(png))
+            one = self.transform(to_picture(png))
             if one.shape != first.shape:  # the assignment would repeat a smaller one
                 raise RequestError(
                     f"the transform gave {tuple(first.shape)} for picture {chosen[0][0]} and "
                     f"{tuple(one.shape)} for {key}: every picture must get the same shape"
                 )
             pixels[row] = one
-        return Batch(place.part, [key for key, _ in chosen], pixels)
+        part = work[0].part if isinstance(work[0], _Stored) else 0
+        return Batch(part, [key for key, _ in chosen], pixels)
 
     def _buffer(self, size: int, one: Tensor) -> Tensor:
         """Memory for a batch; in a worker shared with the main process, and used again.
@@ -91,18 +111,18 @@ class _Batches(Dataset[Batch]):
         turn = self._given % _BUFFERS
         self._given += 1
         if turn == len(self._buffers):
-            largest = max(place.stop - place.start for place in self._places)
-            empty = torch.empty((largest, *one.shape), dtype=one.dtype)
+            empty = torch.empty((self.largest, *one.shape), dtype=one.dtype)
             self._buffers.append(empty.share_memory_())  # type: ignore[no-untyped-call]
         return self._buffers[turn][:size]
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def _chunk(self, part: int, chunk: int) -> list[tuple[str, bytes]]:
-        if self._last is None or self._last[0] != (part, chunk):
-            self._last = ((part, chunk), self._prepared.read_chunk(part, chunk))
-        return self._last[1]
+    def _read(self, item: _Stored | _Given) -> tuple[str, bytes]:
+        if isinstance(item, _Given):
+            return item
+        place = (item.part, item.chunk)
+        if self._last is None or self._last[0] != place:
+            assert self._prepared is not None, "stored pictures have a folder"
+            self._last = (place, self._prepared.read_chunk(*place))
+        return self._last[1][item.row]
 
 
 def to_picture(png: bytes) -> Image.Image:
@@ -121,7 +141,7 @@ def load_pictures(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Every picture of the given parts, in order.
+    """Every picture of the given parts, in the folder's order; a batch never crosses a part.
 
     Args:
         prepared: the folder.
@@ -134,14 +154,79 @@ def load_pictures(
     Raises:
         FileNotFoundError: if a part is gone.
     """
-    places = _places(prepared, parts, _fitting(prepared, parts, transform, batch_size))
-    workers = min(workers, len(places))
+    chunks = [
+        [_Stored(part, chunk, row) for row in range(prepared.chunk_size(part, chunk))]
+        for part in parts
+        for chunk in range(prepared.num_chunks(part))
+    ]
+    first = next((chunk[:1] for chunk in chunks if chunk), None)
+    if first is None:
+        return
+    batches = _Batches(prepared, transform, batch_size, first)
+    size = batches.largest
+    works = [chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)]
+    yield from _load(batches, works, len(works), workers, pin_memory)
+
+
+def load_keys(
+    prepared: PreparedFolder,
+    keys: Sequence[str],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """The pictures of the given samples in the *folder's* order, whatever the order of ``keys``.
+
+    Batches are full, however far apart the pictures lie; otherwise as :func:`load_pictures`.
+
+    Raises:
+        RequestError: naming keys that have no picture.
+        FileNotFoundError: if a part is gone.
+    """
+    stored = _find(prepared, keys)
+    if not stored:
+        return
+    batches = _Batches(prepared, transform, batch_size, stored[:1])
+    size = batches.largest
+    works = [stored[i : i + size] for i in range(0, len(stored), size)]
+    yield from _load(batches, works, len(works), workers, pin_memory)
+
+
+def load_pngs(
+    pngs: Sequence[bytes],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """PNG pictures that are in memory, in order; otherwise as :func:`load_pictures`."""
+    if not pngs:
+        return
+    batches = _Batches(None, transform, batch_size, [_Given("0", pngs[0])])
+    size = batches.largest
+    starts = range(0, len(pngs), size)
+    works = (
+        [_Given(str(row), pngs[row]) for row in range(start, min(start + size, len(pngs)))]
+        for start in starts
+    )
+    yield from _load(batches, works, len(starts), workers, pin_memory)
+
+
+def _load(
+    batches: _Batches, works: Iterable[_Work], count: int, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """Batches in the order of ``works``, of which there are ``count``."""
+    workers = min(workers, count)
     how: dict[str, Any] = {}
     if workers:
-        context = process_context(__name__, type(transform).__module__)
+        context = process_context(__name__, str(batches.transform.__module__))
         how = {"prefetch_factor": _AHEAD, "multiprocessing_context": context}
     loader = DataLoader(
-        _Batches(prepared, transform, places),
+        batches,
+        sampler=works,  # a worker is sent what makes its batch, not all pictures
         batch_size=None,
         num_workers=workers,
         pin_memory=pin_memory,
@@ -154,26 +239,23 @@ def load_pictures(
         yield batch if copied else replace(batch, pixels=batch.pixels.clone())
 
 
-def _fitting(
-    prepared: PreparedFolder, parts: Sequence[int], transform: Transform, batch_size: int
-) -> int:
-    """The batch size at which the pixels fit into what workers may hold."""
-    for part in parts:
-        for chunk in prepared.read_chunks(part):
-            if chunk:
-                pixels = transform(to_picture(chunk[0][1]))
-                return max(1, min(batch_size, _BATCH_BYTES // pixels.nbytes))
-    return batch_size
-
-
-def _places(prepared: PreparedFolder, parts: Sequence[int], batch_size: int) -> list[_Place]:
-    return [
-        _Place(part, chunk, start, min(start + batch_size, size))
-        for part in parts
-        for chunk in range(prepared.num_chunks(part))
-        for size in [prepared.chunk_size(part, chunk)]
-        for start in range(0, size, batch_size)
-    ]
+def _find(prepared: PreparedFolder, keys: Sequence[str]) -> list[_Stored]:
+    """Where the pictures of ``keys`` are, in the folder's order; only keys are read."""
+    wanted = set(keys)
+    found = []
+    for part, path in enumerate(prepared.image_parts):
+        chunks = prepared.num_chunks(part)  # says so if the part is gone
+        with pq.ParquetFile(path) as file:
+            for chunk in range(chunks):
+                column = file.read_row_group(chunk, columns=["key"])["key"].to_pylist()
+                rows = [row for row, key in enumerate(column) if key in wanted]
+                found += [_Stored(part, chunk, row) for row in rows]
+                wanted.difference_update(column[row] for row in rows)
+    if wanted:
+        raise RequestError(
+            f"{prepared.folder}: no picture for {len(wanted)} keys, first {sorted(wanted)[:3]}"
+        )
+    return found
 
 
 def _one_thread(worker: int) -> None:

@@ -121,14 +121,32 @@ TEACHERS = Registry(
 JUDGES = Registry(
     "judge",
     base="arra_med.eval.judge:Judge",
-    builtin={"cnn": "arra_med.eval.judge_cnn:CnnJudge"},
+    builtin={
+        "cnn": "arra_med.eval.judge_cnn:CnnJudge",
+        "probe": "arra_med.eval.probe:ProbeJudge",
+        "xrv": "arra_med.eval.xrv_judge:XrvJudge",
+    },
     group="arra_med.judges",
 )
 EXTRACTORS = Registry(
     "extractor",
     base="arra_med.eval.extractor:Extractor",
-    builtin={"cnn": "arra_med.eval.judge_cnn:CnnExtractor"},
+    builtin={
+        "cnn": "arra_med.eval.judge_cnn:CnnExtractor",
+        "inception": "arra_med.eval.inception:Inception",
+        "teacher": "arra_med.eval.teacher_extractor:TeacherExtractor",
+        "xrv": "arra_med.eval.xrv_extractor:XrvExtractor",
+    },
     group="arra_med.extractors",
+)
+IMAGE_TEXT_ENCODERS = Registry(
+    "image-text encoder",
+    base="arra_med.eval.image_text:ImageTextEncoder",
+    builtin={
+        "biomedclip": "arra_med.eval.biomedclip_pair:BiomedClipPair",
+        "fitted": "arra_med.eval.fitted_pair:FittedPair",
+    },
+    group="arra_med.image_text_encoders",
 )
 REGISTRIES: dict[str, Registry] = {
     "datasets": DATASETS,
@@ -136,4 +154,5 @@ REGISTRIES: dict[str, Registry] = {
     "teachers": TEACHERS,
     "judges": JUDGES,
     "extractors": EXTRACTORS,
+    "image-text-encoders": IMAGE_TEXT_ENCODERS,
 }

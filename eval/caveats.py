@@ -1,11 +1,18 @@
 """What a reader must know before believing a number: worth, failures, and what was not checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arra_med.eval.explanations import Results, scored_findings
-from arra_med.eval.formatting import Estimate, finite, listed, with_interval
+from arra_med.eval.formatting import Estimate, counted, finite, listed, p_words, with_interval
+from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
+from arra_med.eval.summary_evidence import (
+    SIGNIFICANT,
+    Results,
+    primary_judge,
+    scored_findings,
+)
+from arra_med.eval.summary_prompt import falls_short
 
 SMALL_SAMPLE = 1000
 """Generated pictures below which distances between sets are mostly bias."""
@@ -13,10 +20,17 @@ SMALL_SAMPLE = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class NotDone:
-    """Something that this evaluation did not check, and why."""
+    """Something that this evaluation did not check, and why.
+
+    Attributes:
+        what: it is.
+        because: the reason.
+        detail: whether it is one value among others, which the first page only counts.
+    """
 
     what: str
     because: str
+    detail: bool = False
 
 
 def worth(results: Results) -> list[str]:
@@ -27,7 +41,7 @@ def worth(results: Results) -> list[str]:
             "The pictures are drawn phantoms, not patients: the report shows that the method runs "
             "and what it measures, and says nothing about medical images."
         )
-    judge: Mapping[str, Any] = results.get("judge") or {}
+    judge = primary_judge(results)
     if judge:
         trust = (
             "independent of the generator's training"
@@ -43,6 +57,12 @@ def worth(results: Results) -> list[str]:
             "That classifier learned from other pictures of the same data set: it knows that set's "
             "habits, and a judge from elsewhere could see less or more."
         )
+    caricatured = [str(row["finding"]) for row in scored_findings(results) if _above_real(row)]
+    if caricatured:
+        sentences.append(
+            f"Warning: {listed(caricatured)} {'is' if len(caricatured) == 1 else 'are'} easier to "
+            "recognise in generated than in real pictures, a sign of caricature, not of quality."
+        )
     cohort: Mapping[str, Any] = results.get("cohort") or {}
     generated = finite(cohort.get("generated"))
     if generated is not None and generated < SMALL_SAMPLE:
@@ -50,97 +70,268 @@ def worth(results: Results) -> list[str]:
             f"{int(generated):,} generated pictures are a small sample: read intervals, not single "
             "values, and do not compare distances with those of other publications."
         )
+    from_prompts = finite((cohort.get("labels_from") or {}).get("prompt"))
+    if from_prompts:
+        sentences.append(
+            f"The labels of {int(from_prompts):,} prompts were read from their text by rules, not "
+            "by a person."
+        )
+    if cohort.get("resized"):
+        sentences.append(f"Generated pictures were resized: {cohort['resized']}.")
     return sentences
 
 
 def same_source(results: Results) -> bool:
-    """Whether the judge was fitted on a split of the very folder that is evaluated."""
+    """Whether the primary judge was fitted on a split of the very folder that is evaluated."""
     protocol: Mapping[str, Any] = results.get("protocol") or {}
-    judge: Mapping[str, Any] = protocol.get("judge") or {}
+    primary = primary_judge(results)
+    identities = list(protocol.get("judges") or [])
+    places = [place for place, judge in enumerate(results.get("judges") or []) if judge is primary]
+    if not places or places[0] >= len(identities):
+        return False
+    identity: Mapping[str, Any] = identities[places[0]]
     prepared = protocol.get("prepared")
-    return bool(judge.get("fitted_splits")) or (
-        prepared is not None and judge.get("prepared") == prepared
+    return bool(identity.get("fitted_splits")) or (
+        prepared is not None and prepared in (identity.get("prepared"), identity.get("fitted_on"))
     )
 
 
 def drawn(results: Results) -> bool:
     """Whether the results call their pictures phantoms, in any description they carry."""
     cohort: Mapping[str, Any] = results.get("cohort") or {}
-    judge: Mapping[str, Any] = results.get("judge") or {}
-    texts = [cohort.get("dataset"), judge.get("trained_on")]
+    texts = [cohort.get("dataset")]
+    texts += [judge.get("trained_on") for judge in results.get("judges") or []]
     texts += [row.get("trained_on") for row in results.get("fidelity") or []]
     return any("phantom" in str(text).lower() for text in texts)
 
 
 def where_it_fails(results: Results) -> list[str]:
-    """The three findings that are hardest to recognise in generated pictures."""
-    rows = [
-        (estimate, row)
+    """The three findings that are hardest to recognise, and those missed more than by chance."""
+    rows = {str(row["finding"]): row for row in scored_findings(results)}
+    sentences = [
+        f"{name}: AUROC {with_interval(Estimate.read(rows[name].get('auroc_generated')))}; real "
+        f"images {with_interval(Estimate.read(rows[name].get('auroc_real')))}."
+        for name in _hardest(results)
+    ]
+    missed = [
+        f"{row['finding']} ({p_words(p)})"
+        for row in scored_findings(results)
+        if (p := finite(row.get("missed_more_p_adjusted"))) is not None and p < SIGNIFICANT
+    ]
+    if missed:
+        sentences.append(
+            f"Missed more often than in real images, after correction for the number of findings: "
+            f"{listed(missed)}."
+        )
+    short = falls_short(results)
+    if short:
+        sentences.append(f"Followed less well than in real images: {listed(short)}.")
+    return sentences
+
+
+def _hardest(results: Results) -> list[str]:
+    """The three scored findings with the lowest AUROC on generated pictures, lowest first."""
+    known = [
+        (estimate.value, str(row["finding"]))
         for row in scored_findings(results)
         if (estimate := Estimate.read(row.get("auroc_generated"))) is not None
     ]
-    return [
-        f"{row['finding']}: AUROC {with_interval(estimate)}; real images "
-        f"{with_interval(Estimate.read(row.get('auroc_real')))}."
-        for estimate, row in sorted(rows, key=lambda pair: pair[0].value)[:3]
-    ]
+    return [name for _, name in sorted(known)[:3]]
+
+
+def fails(results: Results) -> Answer:
+    """Where is the generator weakest?"""
+    rows = scored_findings(results)
+    gaps = [Estimate.read(row.get("auroc_difference")) for row in rows]
+    known = [gap for gap in gaps if gap is not None and gap.high is not None]
+    lower = sum(gap.high < 0 for gap in known if gap.high is not None)
+    verdict: Verdict
+    if not known:
+        verdict = cannot_say("No finding was scored beside real images.")
+    elif lower:
+        words = (
+            f"{lower} of {len(known)} findings are recognised less surely than in real images; "
+            f"hardest to recognise: {listed(_hardest(results))}."
+        )
+        tone: Tone = "poor" if 2 * lower > len(known) else "mixed"
+        verdict = (f"{lower} of {len(known)} findings", tone, words)
+    else:
+        reason = "No finding was shown to be recognised less surely than in real images."
+        verdict = ("Nothing shown", "mixed", reason)
+    return Answer(
+        question="Where does it fail?",
+        verdict=verdict[0],
+        tone=verdict[1],
+        headline=verdict[2],
+        sentences=tuple(where_it_fails(results)),
+        rule=(
+            "Counted are findings whose AUROC on generated pictures lies below that on real ones "
+            "by more than the interval of the difference; coloured as poor if most do. Nothing "
+            "shown: none does. Cannot say: no finding was scored. The three with the lowest AUROC "
+            "are named, whatever it is."
+        ),
+    )
+
+
+def open_questions(results: Results) -> Answer:
+    """What was not checked, as the last answer of the first page."""
+    items = not_checked(results)
+    details = sum(item.detail for item in items)
+    more = [f"Single values that are missing: {details}; they stand below."] if details else []
+    return Answer(
+        question="What was not checked?",
+        verdict=counted(len(items) - details, "point"),
+        tone="unknown",
+        headline="Nothing may be concluded on these:",
+        sentences=(*(f"{item.what}." for item in items if not item.detail), *more),
+        rule=(
+            "These are the points that a reader may expect and that have no value or nothing "
+            "independent behind them, whether or not this version can check them; each has its "
+            "reason in the list below."
+        ),
+    )
 
 
 def not_checked(results: Results) -> list[NotDone]:
     """Everything that a reader may expect and that this evaluation leaves open."""
-    version = "this version of the evaluation does not do it yet"
     items = [
         NotDone(
             what="Realism to the eye: no reader has checked these images",
             because="no reader study was done; this version has none",
         ),
+        *_sections(results),
         NotDone(
-            what="Whether a patient could be recognised (memorised training images)",
-            because=f"the nearest training images were not searched: {version}",
-        ),
-        NotDone(
-            what="Whether side and view asked for are drawn",
-            because=f"no laterality or view test was run: {version}",
-        ),
-        NotDone(
-            what="Subgroups (age, sex, scanner, hospital)",
-            because="results are not broken down: the samples carry no such columns",
+            what=_subgroups(results),
+            because="the samples carry no such columns",
         ),
     ]
-    rare = [row for row in results.get("findings") or [] if row.get("status") != "scored"]
+    rare = [
+        row
+        for row in (primary_judge(results) or {}).get("findings") or []
+        if row.get("status") == "too few"
+    ]
     if rare:
         names = listed(f"{row['finding']} ({row.get('positives')})" for row in rare)
         items.append(
             NotDone(what=f"Findings that could not be scored: {names}", because=_too_few(results))
         )
-    for name, note in _nulls(results):
-        reason = (note or "no reason was recorded").removeprefix("not given: ")
-        items.append(NotDone(what=name, because=reason))
+    for judge in results.get("judges") or []:
+        for finding, why in (judge.get("not_judged") or {}).items():
+            items.append(
+                NotDone(
+                    what=f"{finding}, by {judge.get('name')}", because=_because(why), detail=True
+                )
+            )
+    items += [NotDone(what=name, because=_because(note)) for name, note in _missing(results)]
+    items += [
+        NotDone(what=name, because=_because(note), detail=True) for name, note in _nulls(results)
+    ]
     return items
+
+
+def _sections(results: Results) -> Iterator[NotDone]:
+    """The tests that were not run as a whole, or that nothing independent ran."""
+    for name, what in (
+        ("memorisation", "Whether a patient could be recognised (memorised training images)"),
+        ("view", "Whether the view asked for is drawn"),
+        ("laterality", "Whether the side asked for is drawn"),
+        ("text", "How well pictures fit the text of their prompts"),
+        ("preflight", "Damaged, constant and repeated files"),
+    ):
+        section = results.get(name)
+        if not section:
+            yield NotDone(what=what, because=_because(results.get(f"{name}_note")))
+    search: Mapping[str, Any] = results.get("memorisation") or {}
+    if search and not search.get("detects"):
+        yield NotDone(
+            what="Whether a patient could be recognised, to the standard set",
+            because="the search missed planted copies",
+        )
+    for name, what in (("view", "View"), ("laterality", "Side")):
+        tested: Mapping[str, Any] = results.get(name) or {}
+        if tested and not tested.get("independent"):
+            who = tested.get("classifier") or tested.get("judge")
+            yield NotDone(what=f"{what}, by an independent model", because=f"only {who} tested it")
+    texts = list(results.get("text") or [])
+    if texts and not any(row.get("independent") for row in texts):
+        yield NotDone(
+            what="Fit of picture and text, by an independent encoder",
+            because=f"only {listed(str(row.get('encoder')) for row in texts)} measured it",
+        )
+    sides: Mapping[str, Any] = results.get("laterality") or {}
+    if sides and not sides.get("swapped"):
+        yield NotDone(
+            what="Whether the side changes with the prompt (left and right exchanged)",
+            because=_because(sides.get("swapped_note")),
+        )
+
+
+def _subgroups(results: Results) -> str:
+    groups = [
+        str(group.get("group"))
+        for row in results.get("fidelity") or []
+        for group in row.get("groups") or []
+    ]
+    by_view = any(name.startswith("view ") for name in groups)
+    beyond = " (views and findings are broken down)" if by_view else ""
+    return f"Subgroups: age, sex, scanner, hospital{beyond}"
 
 
 def _too_few(results: Results) -> str:
     protocol: Mapping[str, Any] = results.get("protocol") or {}
     least = protocol.get("min_positives")
     needed = "too few prompts ask" if least is None else f"at least {least} prompts must ask"
-    return f"{needed} for a finding before its rates mean anything"
+    return f"{needed} for a finding, and as many exclude it, before its rates mean anything"
 
 
-def _nulls(results: Results) -> list[tuple[str, str | None]]:
-    """Measurements that are null, with the reason beside them."""
-    found = [
-        (f"{measure.upper()} under {row.get('extractor')}", row.get(f"{measure}_note"))
-        for row in results.get("fidelity") or []
-        for measure in ("fd", "kid")
-        if row.get(measure) is None
-    ]
+def _because(note: Any) -> str:  # noqa: ANN401 - any JSON value
+    words = str(note or "").strip().rstrip(".").removeprefix("not given: ")
+    return words or "no reason was recorded"
+
+
+def _missing(results: Results) -> list[tuple[str, str | None]]:
+    """Kinds of measurement that have no value at all, with the reason beside them."""
+    found: list[tuple[str, str | None]] = []
+    if not results.get("fidelity"):
+        found.append(("Distances between the sets", results.get("fidelity_note")))
+    if not results.get("judges"):
+        found.append(("Findings", results.get("judges_note")))
     similarity: Mapping[str, Any] = results.get("similarity") or {}
-    names = {"paired": "Likeness to the real image", "diversity_generated": "Variety (MS-SSIM)"}
-    found += [
+    names = {
+        "paired": "Likeness to the real image",
+        "diversity_generated": "Variety (MS-SSIM)",
+        "same_prompt_generated": "Variety within a prompt (MS-SSIM)",
+    }
+    return found + [
         (title, similarity.get(f"{name}_note") or results.get("similarity_note"))
         for name, title in names.items()
         if similarity.get(name) is None
     ]
-    if not results.get("judge"):
-        found.append(("Findings", results.get("judge_note")))
+
+
+def _nulls(results: Results) -> list[tuple[str, str | None]]:
+    """Single values of an encoder that are null, with the reason beside them."""
+    found: list[tuple[str, str | None]] = []
+    for row in results.get("fidelity") or []:
+        name = row.get("extractor")
+        found += [
+            (f"{title} under {name}", row.get(f"{measure}_note"))
+            for measure, title in (
+                ("fd", "FD"),
+                ("kid", "KID"),
+                ("kid_reference", "KID of real against real"),
+                ("precision", "Precision, recall, density and coverage"),
+            )
+            if row.get(measure) is None
+        ]
+        small = [str(group["group"]) for group in row.get("groups") or [] if not group.get("kid")]
+        if small:
+            found.append(
+                (f"KID under {name} of {listed(small)}", "there are too few pictures of each")
+            )
     return found
+
+
+def _above_real(row: Mapping[str, Any]) -> bool:
+    gap = Estimate.read(row.get("auroc_difference"))
+    return gap is not None and gap.low is not None and gap.low > 0

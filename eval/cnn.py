@@ -1,6 +1,5 @@
 """The small residual network behind the ``cnn`` judge and extractor, and how it is fitted."""
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,13 +14,13 @@ from torchvision.models.resnet import BasicBlock
 from tqdm import trange
 
 from arra_med.errors import RequestError, WorkError
+from arra_med.eval.fitted_files import load_fitted, read_fitted, save_fitted
 from arra_med.eval.inference import check_pictures, to_tensor
 from arra_med.schema import ABSENT, PRESENT
-from arra_med.store import PreparedFolder, canonical_json, sha256_bytes, sha256_file, write_atomic
+from arra_med.store import PreparedFolder
 
 LOG = logging.getLogger(__name__)
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _WIDTHS = (16, 32, 64, 96)
 
 
@@ -176,21 +174,20 @@ def fit(options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> 
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         _optimise(network, pixels, labels, options, device)
     network.cpu().standardise(pixels)
-    weights = safetensors.torch.save(network.state_dict())
-    config = {
-        "name": f"cnn-{options.input_size}",
-        "options": options.to_json(),
-        "channels": prepared.channels,
-        "findings": findings,
-        "not_judged": not_judged,
-        "train_pictures": len(rows),
-        "fitted_on": prepared.content_hash,
-        "fitted_splits": ["train"],
-        "weights_sha256": sha256_bytes(weights),
-    }
-    (options.weights / CONFIG).unlink(missing_ok=True)  # so that no moment shows a wrong pair
-    write_atomic(options.weights / WEIGHTS, weights)
-    write_atomic(options.weights / CONFIG, canonical_json(config).encode())
+    save_fitted(
+        options.weights,
+        network.state_dict(),
+        {
+            "name": f"cnn-{options.input_size}",
+            "options": options.to_json(),
+            "channels": prepared.channels,
+            "findings": findings,
+            "not_judged": not_judged,
+            "train_pictures": len(rows),
+            "fitted_on": prepared.content_hash,
+            "fitted_splits": ["train"],
+        },
+    )
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -303,11 +300,6 @@ def _optimise(
     network.eval()
 
 
-def missing(options: CnnOptions) -> list[str]:
-    """Names of the files that are not there yet."""
-    return [name for name in (WEIGHTS, CONFIG) if not (options.weights / name).is_file()]
-
-
 def read_config(options: CnnOptions) -> dict[str, Any]:
     """Configuration of fitted weights.
 
@@ -315,24 +307,7 @@ def read_config(options: CnnOptions) -> dict[str, Any]:
         FileNotFoundError: if they are not there.
         RequestError: if they are damaged or were fitted with other options.
     """
-    absent = missing(options)
-    if absent:
-        raise FileNotFoundError(
-            f"no judge 'cnn' in {options.weights}: {' and '.join(absent)} missing; "
-            "'arra-med evaluate' fits it on the prepared folder"
-        )
-    config: dict[str, Any] = json.loads((options.weights / CONFIG).read_text(encoding="utf-8"))
-    if config["options"] != options.to_json():
-        raise RequestError(
-            f"the judge in {options.weights} was fitted with {config['options']}, asked for "
-            f"{options.to_json()}: delete the folder or name another one"
-        )
-    if sha256_file(options.weights / WEIGHTS) != config["weights_sha256"]:
-        raise RequestError(
-            f"{options.weights / WEIGHTS} is not the file that {CONFIG} describes: delete the "
-            "folder, 'arra-med evaluate' fits it again"
-        )
-    return config
+    return read_fitted(options.weights, "judge 'cnn'", {"options": options.to_json()})
 
 
 def load(options: CnnOptions, config: dict[str, Any]) -> CnnNetwork:
@@ -343,5 +318,5 @@ def load(options: CnnOptions, config: dict[str, Any]) -> CnnNetwork:
         dimension=options.dimension,
         num_findings=len(config["findings"]),
     )
-    network.load_state_dict(safetensors.torch.load_file(options.weights / WEIGHTS))
+    network.load_state_dict(load_fitted(options.weights))
     return network.eval().requires_grad_(False)

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from arra_med.errors import RequestError
-from arra_med.generation.folder import GeneratedFolder
+from arra_med.eval.plain_folder import OfferedPictures
+from arra_med.eval.prompt_labels import LabelSource, with_labels
 from arra_med.store import PreparedFolder
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class Cohort:
         unreadable: ``{"key", "index", "reason"}`` of the others.
         images_per_prompt: pictures of each prompt.
         flow: counts from all samples to the pictures evaluated.
+        resized: in words, if the generated pictures were brought to the real ones' size.
+        labels: the results file's section ``labels``: where labels come from.
     """
 
     dataset: str
@@ -48,6 +51,19 @@ class Cohort:
     unreadable: list[dict[str, Any]]
     images_per_prompt: int
     flow: list[dict[str, Any]]
+    resized: str | None = None
+    labels: dict[str, Any] | None = None
+
+    @property
+    def labels_from(self) -> dict[str, int]:
+        """How many samples have labels of the data set's, and how many of their prompt's text."""
+        labelled = int((self.labels or {}).get("labelled", 0))
+        return {"dataset": len(self.samples) - labelled, "prompt": labelled}
+
+    @property
+    def keys(self) -> list[str]:
+        """The prompt's key of each row of ``generated``."""
+        return [str(row["key"]) for row in self.generated]
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
@@ -81,11 +97,23 @@ class Cohort:
             "unreadable": self.unreadable,
             "views": dict(sorted(views.items())),
             "flow": self.flow,
+            "resized": self.resized,
+            "labels_from": self.labels_from,
         }
 
 
-def load_cohort(prepared: PreparedFolder, generated: GeneratedFolder) -> Cohort:
+def load_cohort(
+    prepared: PreparedFolder,
+    generated: OfferedPictures,
+    *,
+    labels: LabelSource = "dataset",
+) -> Cohort:
     """Match generated pictures with samples and read both.
+
+    Args:
+        prepared: the real ones.
+        generated: a generator's.
+        labels: where labels of prompts come from.
 
     Raises:
         RequestError: if the two folders do not belong together, counts differ, a picture has
@@ -94,7 +122,7 @@ def load_cohort(prepared: PreparedFolder, generated: GeneratedFolder) -> Cohort:
     rows = sorted(generated.rows, key=lambda row: (row["key"], row["index"]))
     split, images_per_prompt = _check_rows(prepared, generated, rows)
     kept, pictures, unreadable = _read(prepared, generated, rows)
-    samples = prepared.rows(split)
+    samples, told = with_labels(prepared.rows(split), labels)
     drawn = len({row["key"] for row in rows})
     flow = [
         ("samples in the prepared folder", len(prepared.keys)),
@@ -116,11 +144,13 @@ def load_cohort(prepared: PreparedFolder, generated: GeneratedFolder) -> Cohort:
         unreadable=unreadable,
         images_per_prompt=images_per_prompt,
         flow=[{"step": step, "count": count} for step, count in flow],
+        resized=generated.resized,
+        labels=told,
     )
 
 
 def _check_rows(
-    prepared: PreparedFolder, generated: GeneratedFolder, rows: list[dict[str, Any]]
+    prepared: PreparedFolder, generated: OfferedPictures, rows: list[dict[str, Any]]
 ) -> tuple[str, int]:
     """The split and the number of pictures a prompt, once everything agrees."""
     folder = generated.folder
@@ -166,7 +196,7 @@ def _check_rows(
 
 
 def _read(
-    prepared: PreparedFolder, generated: GeneratedFolder, rows: list[dict[str, Any]]
+    prepared: PreparedFolder, generated: OfferedPictures, rows: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[bytes], list[dict[str, Any]]]:
     expected = (prepared.image_size, prepared.image_size, prepared.channels)
     kept, pictures, unreadable = [], [], []

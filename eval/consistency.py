@@ -2,7 +2,8 @@
 
 Per finding, three things are set against each other: the prompt's label, the judge on the
 generated picture, and the judge on the real picture of the same prompt, which is the ceiling.
-Uncertain and unknown labels are left out. Intervals draw patients, not pictures.
+Uncertain labels are left out; prompts that do not mention a finding only count as such. Intervals
+keep the pictures of one patient together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,15 @@ from arra_med.eval.intervals import (
     Array,
     ClusteredBootstrap,
     Interval,
+    Measure,
     Statistic,
     auroc,
     average,
     difference,
+    ratio,
     weighted_mean,
 )
+from arra_med.eval.multiplicity import holm
 from arra_med.schema import ABSENT, PRESENT, UNCERTAIN
 
 THRESHOLD_RULE = (
@@ -29,12 +33,26 @@ THRESHOLD_RULE = (
     "the validate split differ least, halfway between neighbouring probabilities"
 )
 UNCERTAIN_POLICY = "left out"
+TESTS = ("auroc_difference_p", "missed_more_p")
+"""p values of one finding; each is adjusted by Holm over the scored findings of a judge."""
+_BY_AUROC = (
+    "auroc_real", "auroc_generated", "auroc_difference", "auroc_difference_p",
+)  # fmt: skip
+_BY_THRESHOLD = (
+    "threshold", "sensitivity", "specificity", "missed_per_100", "invented_per_100",
+    "real_missed_per_100", "real_invented_per_100", "missed_more", "missed_more_p",
+    "invented_unmentioned_per_100", "real_invented_unmentioned_per_100", "agreement",
+    "agreement_kappa",
+)  # fmt: skip
 MEASURES = (
-    "threshold", "auroc_real", "auroc_generated", "auroc_difference", "sensitivity",
-    "specificity", "missed_per_100", "invented_per_100", "real_missed_per_100",
-    "real_invented_per_100", "agreement",
+    *_BY_AUROC, *_BY_THRESHOLD, *(f"{name}_adjusted" for name in TESTS), "unmentioned", "histogram",
+)  # fmt: skip
+_POOLED = (
+    "missed_per_100", "real_missed_per_100", "missed_more", "invented_per_100",
+    "real_invented_per_100", "invented_more",
 )  # fmt: skip
 
+_EDGES = tuple(edge / 10 for edge in range(11))
 _WEAK_JUDGE = 0.5
 
 
@@ -47,12 +65,30 @@ class Verdicts:
         generated: ``(N,)`` the judge's probability on each generated picture.
         real: ``(N,)`` on the real picture of the same prompt.
         threshold: from :func:`balanced_threshold`; ``None`` if there is none.
+        prompts: which prompt each picture is of, so that numbers of prompts and of real pictures
+            count each once; ``None`` if each has its own.
     """
 
     labels: Array
     generated: Array
     real: Array
     threshold: float | None
+    prompts: Sequence[str] | None = None
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """``(N,)`` the first picture of each prompt."""
+        mask = np.ones(len(self.labels), dtype=bool)
+        if self.prompts is not None:
+            mask[:] = False
+            mask[np.unique(np.asarray(self.prompts), return_index=True)[1]] = True
+        return mask
+
+    def shown(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+        """``(N,)`` whether the judge sees the finding, generated and real."""
+        if self.threshold is None:
+            return None
+        return self.generated >= self.threshold, self.real >= self.threshold
 
 
 def label_array(values: Sequence[int | None]) -> Array:
@@ -94,31 +130,57 @@ def balanced_threshold(labels: Array, probabilities: NDArray[Any]) -> float | No
 def judge_finding(verdicts: Verdicts, bootstrap: ClusteredBootstrap) -> dict[str, Any]:
     """All measures of one finding, as the results file holds them.
 
-    Rates "missed" and "invented" are per 100 prompts that ask for the finding and per 100 that
-    explicitly exclude it; ``agreement`` is over all prompts, labelled or not.
+    Rates "missed" are per 100 prompts that ask for the finding, "invented" per 100 that explicitly
+    exclude it, "invented, unmentioned" per 100 that say nothing of it; ``missed_more`` is the rate
+    missed less that on the real pictures of the same prompts. p values are two-sided.
+    ``agreement`` and its kappa are over all prompts, labelled or not.
+
+    Raises:
+        ValueError: if a probability is not in [0, 1].
     """
     made, real = auroc(verdicts.labels, verdicts.generated), auroc(verdicts.labels, verdicts.real)
-    result: dict[str, Any] = {"threshold": verdicts.threshold}
+    result: dict[str, Any] = {
+        "threshold": verdicts.threshold,
+        "unmentioned": int((np.isnan(verdicts.labels) & verdicts.first).sum()),
+        "histogram": _histogram(verdicts),
+    }
     _put(result, "auroc_real", bootstrap.interval(real))
     _put(result, "auroc_generated", bootstrap.interval(made))
-    _put(result, "auroc_difference", bootstrap.interval(difference(made, real)))
-    if verdicts.threshold is None:
-        note = "no threshold: the validate split has no positive or no negative picture"
-        result |= dict.fromkeys((*MEASURES[4:], "threshold"))
-        result |= {f"{name}_note": note for name in (*MEASURES[4:], "threshold")}
-    else:
-        shown = (verdicts.generated >= verdicts.threshold).astype(np.float64)
-        real_shown = (verdicts.real >= verdicts.threshold).astype(np.float64)
-        asked, excluded = verdicts.labels == PRESENT, verdicts.labels == ABSENT
-        _put(result, "sensitivity", bootstrap.interval(_share(shown == 1, asked)))
-        _put(result, "specificity", bootstrap.interval(_share(shown == 0, excluded)))
-        result["missed_per_100"] = _per_100(shown == 0, asked)
-        result["invented_per_100"] = _per_100(shown == 1, excluded)
-        result["real_missed_per_100"] = _per_100(real_shown == 0, asked)
-        result["real_invented_per_100"] = _per_100(real_shown == 1, excluded)
-        everywhere = np.ones(len(shown), dtype=bool)
-        _put(result, "agreement", bootstrap.interval(_share(shown == real_shown, everywhere)))
+    gap = bootstrap.interval(difference(made, real))
+    _put(result, "auroc_difference", gap)
+    result["auroc_difference_p"] = gap.p
+    result |= _rates(verdicts, bootstrap)
     result["warning"] = _warning(result)
+    return result
+
+
+def _rates(verdicts: Verdicts, bootstrap: ClusteredBootstrap) -> dict[str, Any]:
+    """What a threshold is needed for."""
+    both, result = verdicts.shown(), dict[str, Any]()
+    if both is None:
+        note = "no threshold: the validate split has no positive or no negative picture"
+        notes = {f"{name}_note": note for name in _BY_THRESHOLD}
+        return {**dict.fromkeys(_BY_THRESHOLD), **notes}
+    shown, real_shown = both
+    asked, excluded = verdicts.labels == PRESENT, verdicts.labels == ABSENT
+    unmentioned = np.isnan(verdicts.labels)
+    _put(result, "sensitivity", bootstrap.interval(_share(shown, asked)))
+    _put(result, "specificity", bootstrap.interval(_share(~shown, excluded)))
+    for name, hits, among in (
+        ("missed_per_100", ~shown, asked),
+        ("invented_per_100", shown, excluded),
+        ("real_missed_per_100", ~real_shown, asked),
+        ("real_invented_per_100", real_shown, excluded),
+        ("invented_unmentioned_per_100", shown, unmentioned),
+        ("real_invented_unmentioned_per_100", real_shown, unmentioned),
+    ):
+        result[name] = _per_100(hits, among)
+    more = bootstrap.interval(difference(_share(~shown, asked), _share(~real_shown, asked)))
+    _put(result, "missed_more", more.times(100))
+    result["missed_more_p"] = more.p
+    same, everywhere = shown == real_shown, np.ones(len(shown), dtype=bool)
+    _put(result, "agreement", bootstrap.interval(_share(same, everywhere)))
+    _put(result, "agreement_kappa", bootstrap.interval(_kappa(shown, real_shown)))
     return result
 
 
@@ -127,17 +189,54 @@ def nothing(reason: str) -> dict[str, Any]:
     return {**dict.fromkeys(MEASURES), "warning": None, "status_note": reason}
 
 
+def adjust_tests(scored: Sequence[dict[str, Any]]) -> None:
+    """Write Holm-adjusted p values into the rows of the findings that are read together.
+
+    Args:
+        scored: from :func:`judge_finding`, changed in place; a p value that is null stays so.
+    """
+    for name in TESTS:
+        rows = [row for row in scored if row[name] is not None]
+        for row in scored:
+            row[f"{name}_adjusted"] = None
+        for row, p in zip(rows, holm([row[name] for row in rows]), strict=True):
+            row[f"{name}_adjusted"] = p
+
+
 def overall(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict[str, Any]:
-    """Mean AUROC over the scored findings, real and generated, and their paired difference."""
+    """Mean AUROC over the scored findings and pooled rates, real, generated and their difference.
+
+    The pooled rates count every finding that a prompt asks for, or excludes, once: ``n`` of them.
+    Findings without a threshold are left out there.
+    """
     names = ("auroc_real", "auroc_generated", "auroc_difference")
     if not findings:
-        note = "no finding was scored"
-        return {**dict.fromkeys(names), **{f"{name}_note": note for name in names}}
+        note, every = "no finding was scored", (*names, *_POOLED)
+        return {**dict.fromkeys(every), **{f"{name}_note": note for name in every}}
     real = average([auroc(v.labels, v.real) for v in findings])
     made = average([auroc(v.labels, v.generated) for v in findings])
     result: dict[str, Any] = {}
     for name, statistic in zip(names, (real, made, difference(made, real)), strict=True):
         _put(result, name, bootstrap.interval(statistic))
+    return result | _pooled(findings, bootstrap)
+
+
+def _pooled(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict[str, Any]:
+    """Missed and invented findings, all findings together."""
+    result: dict[str, Any] = {}
+    for name, label, wrong in (("missed", PRESENT, False), ("invented", ABSENT, True)):
+        counts = np.zeros((3, len(findings[0].labels)))  # concerned, wrong generated, wrong real
+        for verdicts in findings:
+            both, concerned = verdicts.shown(), verdicts.labels == label
+            if both is not None:
+                counts += [concerned, *(concerned & (shown == wrong) for shown in both)]
+        made, real = ratio(counts[1], counts[0]), ratio(counts[2], counts[0])
+        for key, statistic in (
+            (f"{name}_per_100", made),
+            (f"real_{name}_per_100", real),
+            (f"{name}_more", difference(made, real)),
+        ):
+            _put(result, key, bootstrap.interval(statistic).times(100), n=int(counts[0].sum()))
     return result
 
 
@@ -153,19 +252,54 @@ def disagreement(
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _put(result: dict[str, Any], name: str, interval: Interval) -> None:
+def _put(result: dict[str, Any], name: str, interval: Interval, **counts: int) -> None:
     """Write an interval under ``name``, null if there is no value, with its note beside it."""
-    result[name] = None if interval.value is None else interval.to_json()
+    result[name] = None if interval.value is None else {**interval.to_json(), **counts}
     if interval.note:
         result[f"{name}_note"] = interval.note
 
 
-def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Statistic:
+def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Measure:
     return weighted_mean(np.where(among, hits.astype(np.float64), np.nan))
 
 
 def _per_100(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
     return float(100 * hits[among].mean()) if among.any() else None
+
+
+def _kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Statistic:
+    """Cohen's kappa: agreement beyond that of two judges who draw lots at their own rates."""
+    one, other, same = (
+        weighted_mean(np.asarray(hits, np.float64)) for hits in (first, second, first == second)
+    )
+
+    def statistic(weights: Array) -> Array:
+        p, q = one(weights), other(weights)
+        chance = p * q + (1 - p) * (1 - q)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((same(weights) - chance) / (1 - chance))
+
+    return statistic
+
+
+def _histogram(verdicts: Verdicts) -> dict[str, list[float] | list[int]]:
+    """Numbers of probabilities in ten bins, generated pictures and, once a prompt, real ones."""
+    for name, values in (("generated", verdicts.generated), ("real", verdicts.real)):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"a judge's verdicts must be probabilities in [0, 1], got {values.min():.3g} to "
+                f"{values.max():.3g} on {name} pictures: apply its sigmoid"
+            )
+    result: dict[str, list[float] | list[int]] = {"edges": list(_EDGES)}
+    for asked, label in (("asked", PRESENT), ("excluded", ABSENT)):
+        among = verdicts.labels == label
+        for name, values, counted in (
+            ("generated", verdicts.generated, among),
+            ("real", verdicts.real, among & verdicts.first),
+        ):
+            counts = np.histogram(values[counted], bins=_EDGES)[0]
+            result[f"{asked}_{name}"] = [int(count) for count in counts]
+    return result
 
 
 def _warning(result: Mapping[str, Any]) -> str | None:

@@ -4,9 +4,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from arra_med.picture_loader import Transform
 from arra_med.store import PreparedFolder
 
 
@@ -19,12 +22,23 @@ class EvaluatorInfo:
         trained_on: what it was trained on, in words.
         input_size: side of the square picture it sees, in pixels.
         preprocessing: resize and range, in words.
+        saw: dataset adapters (``"mimic-cxr"``) whose pictures, of whatever split, it was trained
+            on.
     """
 
     name: str
     trained_on: str
     input_size: int
     preprocessing: str
+    saw: tuple[str, ...] = ()
+
+
+def as_uint8(picture: Image.Image) -> Tensor:
+    """A grey or RGB picture as ``(1 or 3, H, W)`` uint8."""
+    pixels = np.array(picture)  # torch wants memory it may write to
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 class Fitted(ABC):
@@ -64,10 +78,20 @@ class Evaluator(nn.Module, ABC):
             FileNotFoundError: if weights are missing, saying which, where and how to get them.
         """
 
+    @property
+    def transform(self) -> Transform:
+        """What worker processes do with each picture: a PIL picture (``L`` or ``RGB``) to the
+        tensor of which :meth:`forward` takes a batch; it must pickle.
+
+        By default ``(C, H, W)`` uint8, resized by nobody: then :meth:`forward` does that.
+        """
+        return as_uint8
+
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)`` uint8 pictures in [0, 255] to ``(B, K)`` float32.
+        """``(B, C, H, W)`` of :attr:`transform`, by default uint8 in [0, 255], to ``(B, K)``
+        float32.
 
         Raises:
-            ValueError: on every batch that is not uint8 or not a picture.
+            ValueError: on every batch of another type, shape or scale.
         """

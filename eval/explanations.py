@@ -1,7 +1,6 @@
 """One plain sentence for each row of the report's tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from arra_med.eval.formatting import (
@@ -11,72 +10,64 @@ from arra_med.eval.formatting import (
     decimal,
     finite,
     interval,
+    p_words,
     percent,
     shared_places,
     significant,
     with_interval,
 )
+from arra_med.eval.summary_evidence import (
+    CHANCE,
+    SIGNIFICANT,
+    USABLE_JUDGE,
+    Measure,
+    Results,
+    kid_reaches_reference,
+    not_computed,
+    over_draws,
+    pictures_and_pairs,
+    primary_judge,
+    reference,
+    scored_findings,
+    scored_rows,
+    sentence,
+    share_of_real,
+    times_100,
+    value_over_draws,
+)
 
-Results = Mapping[str, Any]
-"""The content of ``results.json``."""
-
-CHANCE = 0.5
-"""AUROC of a judge that tosses a coin."""
-USABLE_JUDGE = 0.7
-"""AUROC on real images below which a judge's verdict on generated ones says nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One row of a table of measurements, ready to print."""
-
-    name: str
-    aim: str
-    value: str
-    interval: str
-    reference: str
-    reference_interval: str
-    n: str
-    sentence: str
-
-
-def scored_findings(results: Results) -> list[Mapping[str, Any]]:
-    """The findings that had enough asked cases to be scored."""
-    return [row for row in results.get("findings") or [] if row.get("status") == "scored"]
-
-
-def reference(row: Mapping[str, Any], measure: str) -> float | None:
-    """The real–real value of ``precision``, ``recall``, ``density`` or ``coverage``."""
-    values: Mapping[str, Any] = row.get("prdc_reference") or {}
-    return finite(values.get(measure))
-
-
-def share_of_real(row: Mapping[str, Any], measure: str) -> float | None:
-    """``measure`` divided by its real–real value; ``None`` when either is not there."""
-    value, real = finite(row.get(measure)), reference(row, measure)
-    return None if value is None or not real else value / real
-
-
-def kid_reaches_reference(row: Mapping[str, Any]) -> bool | None:
-    """Whether KID's interval reaches down to real against real; ``None`` when unknown."""
-    made, real = Estimate.read(row.get("kid")), Estimate.read(row.get("kid_reference"))
-    if made is None or real is None or made.low is None:
-        return None
-    return made.low <= (real.value if real.high is None else real.high)
+__all__ = [
+    "CHANCE",
+    "USABLE_JUDGE",
+    "Measure",
+    "Results",
+    "encoder_sentences",
+    "fd_ratio_words",
+    "fidelity_measures",
+    "finding_sentence",
+    "group_measures",
+    "kid_reaches_reference",
+    "primary_judge",
+    "reference",
+    "scored_findings",
+    "scored_rows",
+    "share_of_real",
+    "similarity_measures",
+    "times_100",
+]
 
 
 def encoder_sentences(row: Mapping[str, Any]) -> list[str]:
     """What one encoder sees, for the summary: distance, then the share of plausible pictures."""
     name = str(row.get("extractor"))
-    kid, real = Estimate.read(row.get("kid")), Estimate.read(row.get("kid_reference"))
+    kid, reaches = Estimate.read(row.get("kid")), kid_reaches_reference(row)
     sentences = []
-    reaches = kid_reaches_reference(row)
-    if kid is not None and real is not None and reaches is not None:
+    if kid is not None and reaches is not None:
         what = "no difference from real images was found" if reaches else "the sets differ"
         places = shared_places(kid)
         sentences.append(
             f"To {name}, {what}: KID {with_interval(kid, places)}; two sets of real images give "
-            f"{with_interval(real, places)}."
+            f"{value_over_draws(row.get('kid_reference'), places)}."
         )
     precision = finite(row.get("precision"))
     if precision is not None:
@@ -88,28 +79,24 @@ def encoder_sentences(row: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def times_100(value: float | None) -> float | None:
-    """A share as a rate per 100, if it is known."""
-    return None if value is None else 100 * value
-
-
 def fd_ratio_words(row: Mapping[str, Any]) -> str:
     """How large FD is beside two samples of real images of the same size."""
     value, real = finite(row.get("fd")), finite(row.get("fd_reference"))
     if value is None:
-        return _not_computed(row, "fd")
+        return not_computed(row, "fd")
+    note = f" {sentence(str(row['fd_note']))}" if row.get("fd_note") else ""
     if not real or real <= 0:
-        return "No real–real value to compare with, so its size cannot be judged."
-    note = f" {row['fd_note']}" if row.get("fd_note") else ""
+        return f"No real–real value to compare with, so its size cannot be judged.{note}"
     return f"{significant(value / real, 2)} times what two sets of real images give.{note}"
 
 
 def fidelity_measures(row: Mapping[str, Any]) -> list[Measure]:
-    """All that one encoder measured, each beside its real–real value."""
-    n = f"{_count(row.get('n_generated'))} generated, {_count(row.get('n_real'))} real"
+    """All that one encoder measured, each beside its real–real value.
+
+    KID's reference has a range over draws of real images in place of an interval.
+    """
+    n = _sides(row)
     fd, fd_real = finite(row.get("fd")), finite(row.get("fd_reference"))
-    kid, kid_real = Estimate.read(row.get("kid")), Estimate.read(row.get("kid_reference"))
-    places = shared_places(kid or kid_real or Estimate(value=0.0))
     measures = [
         Measure(
             name="Fréchet distance (FD)",
@@ -121,16 +108,8 @@ def fidelity_measures(row: Mapping[str, Any]) -> list[Measure]:
             n=n,
             sentence=fd_ratio_words(row),
         ),
-        Measure(
-            name="Kernel distance (KID)",
-            aim="lower is better",
-            value=MISSING if kid is None else decimal(kid.value, places),
-            interval=interval(kid, places),
-            reference=MISSING if kid_real is None else decimal(kid_real.value, places),
-            reference_interval=interval(kid_real, places),
-            n=n,
-            sentence=_kid_words(row),
-        ),
+        _fd_infinity(row, n),
+        _kid(row, "Kernel distance (KID)", n),
     ]
     for measure, aim, words in _PRDC:
         value = finite(row.get(measure))
@@ -143,13 +122,18 @@ def fidelity_measures(row: Mapping[str, Any]) -> list[Measure]:
                 reference=decimal(reference(row, measure)),
                 reference_interval="",
                 n=n,
-                sentence=_not_computed(row, measure)
+                sentence=not_computed(row, measure)
                 if value is None
                 else words.format(
                     share=percent(100 * value), times=decimal(value), k=row.get("prdc_k")
                 ),
             )
         )
+    if "diversity_generated" in row:
+        measures += [
+            _paired(row, "Distance to the real image of the same prompt", "lower is closer", -1),
+            _diversity(row, "Distance of generated pictures to each other", -1),
+        ]
     return measures
 
 
@@ -178,37 +162,27 @@ _PRDC = (
 )
 
 
-def similarity_measures(results: Mapping[str, Any]) -> dict[str, list[Measure]]:
+def group_measures(row: Mapping[str, Any]) -> list[Measure]:
+    """One encoder's kernel distance within each view and finding; empty without groups."""
+    return [
+        _kid(
+            {**group, "kid_note": group.get("note")},
+            str(group.get("group")),
+            _sides(group),
+        )
+        for group in row.get("groups") or []
+    ]
+
+
+def similarity_measures(results: Results) -> dict[str, list[Measure]]:
     """MS-SSIM's two uses, kept apart: ``paired`` and ``diversity``."""
     values: Mapping[str, Any] = results.get("similarity") or {}
-    paired, floor = Estimate.read(values.get("paired")), Estimate.read(values.get("paired_floor"))
-    made = Estimate.read(values.get("diversity_generated"))
-    real = Estimate.read(values.get("diversity_real"))
+    diversity = [_diversity(values, "Of generated pictures to each other", 1)]
+    if values and "same_prompt_generated" in values:
+        diversity.append(_same_prompt(values))
     return {
-        "paired": [
-            Measure(
-                name="To the real image of the same prompt",
-                aim="higher is closer",
-                value=decimal(None if paired is None else paired.value),
-                interval=interval(paired),
-                reference=decimal(None if floor is None else floor.value),
-                reference_interval=interval(floor),
-                n=_pairs(values.get("paired")),
-                sentence=_paired_words(values, paired, floor),
-            )
-        ],
-        "diversity": [
-            Measure(
-                name="Of generated pictures to each other",
-                aim="as near the real value as possible",
-                value=decimal(None if made is None else made.value),
-                interval=interval(made),
-                reference=decimal(None if real is None else real.value),
-                reference_interval=interval(real),
-                n=_pairs(values.get("diversity_generated")),
-                sentence=_diversity_words(values, made, real),
-            )
-        ],
+        "paired": [_paired(values, "To the real image of the same prompt", "higher is closer", 1)],
+        "diversity": diversity,
     }
 
 
@@ -216,7 +190,7 @@ def finding_sentence(row: Mapping[str, Any], min_positives: int | None) -> str:
     """What one finding's numbers say, starting with whatever forbids a conclusion."""
     if row.get("status") != "scored":
         if row.get("status_note"):
-            return f"Not scored: {row['status_note']}."
+            return f"Not scored: {sentence(str(row['status_note']))}"
         least = "more" if min_positives is None else f"at least {min_positives}"
         return (
             f"Not scored: {counted(row.get('positives'), 'prompt')} "
@@ -232,7 +206,7 @@ def finding_sentence(row: Mapping[str, Any], min_positives: int | None) -> str:
             "follows."
         )
     if row.get("warning"):
-        return f"Warning: {row['warning']}"
+        return f"Warning: {str(row['warning']).rstrip('.')}."
     if made.high is not None and made.high < CHANCE:
         return "The judge sees it more where it was not asked: the prompt is contradicted."
     if made.low <= CHANCE:
@@ -240,68 +214,148 @@ def finding_sentence(row: Mapping[str, Any], min_positives: int | None) -> str:
     if difference is None or difference.low is None or difference.high is None:
         return "Follows the prompt better than chance; not compared with real images."
     if difference.includes(0):
-        return "As recognisable as in real images, within the interval."
+        return "Follows the prompt; no difference from real images shown, within the interval."
     if difference.low > 0:
         return "Easier to recognise than in real images: it may be exaggerated."
-    return f"Follows the prompt, less clearly than real images: AUROC lower by {_gap(difference)}."
+    return (
+        "Follows the prompt, less clearly than real images: AUROC lower by "
+        f"{decimal(abs(difference.value))}{_corrected(row.get('auroc_difference_p_adjusted'))}."
+    )
 
 
-def _gap(difference: Estimate) -> str:
-    return decimal(abs(difference.value))
+def _corrected(adjusted: Any) -> str:  # noqa: ANN401 - any JSON value
+    """What is left of a difference when as many tests as findings are allowed for."""
+    p = finite(adjusted)
+    if p is None:
+        return ""
+    if p < SIGNIFICANT:
+        return f" ({p_words(p)} after correction for the number of findings)"
+    return f", which correction for the number of findings does not bear out ({p_words(p)})"
 
 
-def _kid_words(row: Mapping[str, Any]) -> str:
+def _fd_infinity(row: Mapping[str, Any], n: str) -> Measure:
+    value = Estimate.read(row.get("fd_infinity"))
+    if value is None:
+        words = not_computed(row, "fd")
+    elif value.low is None:
+        words = "No interval, so nothing can be concluded."
+    elif value.low <= 0:
+        words = "The interval reaches 0, what equal sets give: no difference found at this size."
+    else:
+        words = "Above 0, what equal sets give, by more than the interval."
+    places = shared_places(value or Estimate(value=0.0))
+    return Measure(
+        name="FD∞, FD without the bias of few pictures",
+        aim="lower is better",
+        value=MISSING if value is None else decimal(value.value, places),
+        interval=interval(value, places),
+        reference="0 for equal sets",
+        reference_interval="",
+        n=n,
+        sentence=words,
+    )
+
+
+def _kid(row: Mapping[str, Any], name: str, n: str) -> Measure:
+    kid, real = Estimate.read(row.get("kid")), Estimate.read(row.get("kid_reference"))
+    places = shared_places(kid or real or Estimate(value=0.0))
     reaches = kid_reaches_reference(row)
-    if Estimate.read(row.get("kid")) is None:
-        return _not_computed(row, "kid")
-    if reaches is None:
-        return "No interval or no real–real value to compare with: nothing can be concluded."
-    if reaches:
-        return "Within what two sets of real images give: no difference found at this size."
-    return "Beyond what two sets of real images give: a difference that chance does not explain."
+    if kid is None:
+        words = not_computed(row, "kid")
+    elif reaches is None:
+        words = "No interval or no real–real value to compare with: nothing can be concluded."
+    elif reaches:
+        words = "Within what two sets of real images give: no difference found at this size."
+    else:
+        words = "Beyond what two sets of real images give: chance does not explain it."
+    return Measure(
+        name=name,
+        aim="lower is better",
+        value=MISSING if kid is None else decimal(kid.value, places),
+        interval=interval(kid, places),
+        reference=MISSING if real is None else decimal(real.value, places),
+        reference_interval=over_draws(row.get("kid_reference"), places),
+        n=n,
+        sentence=words,
+    )
 
 
-def _paired_words(
-    values: Mapping[str, Any], paired: Estimate | None, floor: Estimate | None
-) -> str:
+def _paired(values: Mapping[str, Any], name: str, aim: str, sign: int) -> Measure:
+    """Likeness to the own real image; ``sign`` is -1 for distances, which fall as it grows."""
+    paired, floor = Estimate.read(values.get("paired")), Estimate.read(values.get("paired_floor"))
     if paired is None:
-        return _not_computed(values, "paired")
-    if floor is None or paired.low is None:
-        return "No value for mismatched pairs to compare with."
-    if paired.low > (floor.value if floor.high is None else floor.high):
-        return "Closer to its own real image than to another patient's: the prompt has an effect."
-    return "No closer to its own real image than to another patient's."
+        words = not_computed(values, "paired")
+    elif floor is None or paired.low is None or paired.high is None:
+        words = "No interval or no value for mismatched pairs: nothing can be concluded."
+    elif _apart(paired, floor, sign):
+        words = "Closer to its own real image than to another patient's: the prompt has an effect."
+    elif _apart(floor, paired, sign):
+        words = "Less like its own real image than another patient's."
+    else:
+        words = "No closer to its own real image than to another patient's, within the intervals."
+    return _of_estimates(name, aim, paired, floor, pictures_and_pairs(values.get("paired")), words)
 
 
-def _diversity_words(
-    values: Mapping[str, Any], made: Estimate | None, real: Estimate | None
-) -> str:
+def _diversity(values: Mapping[str, Any], name: str, sign: int) -> Measure:
+    made = Estimate.read(values.get("diversity_generated"))
+    real = Estimate.read(values.get("diversity_real"))
     if made is None:
-        return _not_computed(values, "diversity_generated")
-    if real is None or None in (made.low, made.high, real.low, real.high):
-        return "No interval or no real value to compare with: nothing can be concluded."
-    assert made.low is not None
-    assert made.high is not None
-    assert real.low is not None
-    assert real.high is not None
-    if made.low > real.high:
-        return "Generated pictures are more alike than real ones: less variety."
-    if made.high < real.low:
-        return "Generated pictures differ more than real ones do, which can also mean noise."
-    return "As alike as real images are, within the interval."
+        words = not_computed(values, "diversity_generated")
+    elif real is None or None in (made.low, made.high, real.low, real.high):
+        words = "No interval or no real value to compare with: nothing can be concluded."
+    elif _apart(made, real, sign):
+        words = "Generated pictures are more alike than real ones: less variety."
+    elif _apart(real, made, sign):
+        words = "Generated pictures differ more than real ones do, which can also mean noise."
+    else:
+        words = "As alike as real images are, within the interval."
+    n = pictures_and_pairs(values.get("diversity_generated"))
+    return _of_estimates(name, "as near the real value as possible", made, real, n, words)
 
 
-def _not_computed(row: Mapping[str, Any], name: str) -> str:
-    note = str(row.get(f"{name}_note") or "Not computed; no reason was recorded.")
-    return note[0].upper() + note[1:]
+def _same_prompt(values: Mapping[str, Any]) -> Measure:
+    within = Estimate.read(values.get("same_prompt_generated"))
+    across = Estimate.read(values.get("diversity_generated"))
+    if within is None:
+        words = not_computed(values, "same_prompt_generated")
+    elif across is None or within.low is None:
+        words = "Nothing to compare with: how alike they should be is not known."
+    elif _apart(within, across, 1):
+        words = "Pictures of one prompt are more alike than pictures of different prompts."
+    else:
+        words = "Pictures of one prompt are no more alike than pictures of different prompts."
+    measure = _of_estimates(
+        "Of pictures of one prompt to each other", "above different prompts, below 1", within,
+        across, pictures_and_pairs(values.get("same_prompt_generated")), words,
+    )  # fmt: skip
+    ends = f"different prompts: {measure.reference_interval}" if across else ""
+    return Measure(**{**vars(measure), "reference_interval": ends})
 
 
-def _pairs(source: Mapping[str, Any] | None) -> str:
-    """``600 pairs``; when pairs were drawn among n pictures, both numbers."""
-    row = source or {}
-    if row.get("pairs") is None:
-        return counted(row.get("n"), "pair")
-    return f"{counted(row.get('n'), 'picture')}, {counted(row['pairs'], 'pair')}"
+def _of_estimates(
+    name: str, aim: str, made: Estimate | None, real: Estimate | None, n: str, words: str
+) -> Measure:
+    return Measure(
+        name=name,
+        aim=aim,
+        value=decimal(None if made is None else made.value),
+        interval=interval(made),
+        reference=decimal(None if real is None else real.value),
+        reference_interval=interval(real),
+        n=n,
+        sentence=words,
+    )
+
+
+def _apart(first: Estimate, second: Estimate, sign: int) -> bool:
+    """Whether ``first``'s interval lies wholly above ``second``'s; below it for ``sign`` -1."""
+    high, low = (first, second) if sign > 0 else (second, first)
+    bottom = high.value if high.low is None else high.low
+    return bottom > (low.value if low.high is None else low.high)
+
+
+def _sides(row: Mapping[str, Any]) -> str:
+    return f"{_count(row.get('n_generated'))} generated, {_count(row.get('n_real'))} real"
 
 
 def _count(value: Any) -> str:  # noqa: ANN401 - any JSON value

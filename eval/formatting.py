@@ -120,6 +120,23 @@ def with_interval(estimate: Estimate | None, digits: int | None = 2) -> str:
     return f"{value} ({ends})" if ends else f"{value} (no interval)"
 
 
+def per_100(estimate: Estimate | None) -> str:
+    """A share as ``73 of 100 (66 to 80)``."""
+    if estimate is None:
+        return MISSING
+    rate = estimate.times(100)
+    if rate.low is None or rate.high is None:
+        return f"{percent(rate.value)} of 100 (no interval)"
+    return f"{percent(rate.value)} of 100 ({percent(rate.low)} to {percent(rate.high)})"
+
+
+def p_words(p: float | None) -> str:
+    """``p = 0.02``, ``p < 0.001``; empty when there is none."""
+    if p is None:
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def listed(words: Iterable[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     items = list(words)

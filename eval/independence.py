@@ -4,7 +4,7 @@ One that the run was aligned to, or that was fitted on the pictures it judges, p
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,14 +43,18 @@ def ready_identity(
 def objections(
     identity: Mapping[str, Any],
     *,
+    saw: Sequence[str] = (),
     teacher: Mapping[str, Any] | None,
+    dataset: str,
     split: str,
 ) -> list[str]:
-    """Why a judge or extractor is not independent; empty if it is.
+    """Why a judge or encoder is not independent; empty if it is.
 
     Args:
         identity: from :func:`ready_identity`.
+        saw: datasets it was trained on.
         teacher: identity of the teacher the generator was aligned to, if any.
+        dataset: name of the adapter that the real pictures came through.
         split: which split of the prepared folder is compared.
     """
     reasons = []
@@ -60,6 +64,8 @@ def objections(
             reasons.append(f"{name!r} has the weights of the teacher the run was aligned to")
         elif name == teacher.get("name"):
             reasons.append(f"{name!r} is the teacher the run was aligned to")
+    if dataset in saw:
+        reasons.append(f"{name!r} was trained on pictures of {dataset}, perhaps on these")
     if split in identity.get("fitted_splits", []):
         reasons.append(f"{name!r} was fitted on the {split} split, which it now judges")
     return reasons

@@ -1,24 +1,40 @@
-"""95 % intervals by a bootstrap over patients: pictures of one patient are drawn together.
+"""95 % intervals that keep the pictures of one patient together, by three methods.
 
 A statistic is a function of weights, one weight a picture and one row a resample, so that the
-same resamples serve paired differences and averages over findings.
+same resamples serve paired differences and averages. In simulated cohorts with 20 to 40 positives
+percentiles of resamples alone cover an AUROC or a share of the positives in 88 to 94 %; these cover
+93 to 97 % (98 % for a share near 90 % of 30 pictures, which cannot be any share):
+
+* a share: Wilson's score interval with the number of pictures divided by the design effect and
+  corrected for the few patients (Korn and Graubard, Survey Methodology 24, 1998), which is honest
+  at 0 and 100 % too;
+* an AUROC: Student's t on the scale of logits, with the variance of clustered placement values
+  (Obuchowski, Biometrics 53, 1997) and the degrees of freedom that their kurtosis leaves;
+* differences and all else: bootstrap percentiles, moved outwards as Student's t is for few
+  patients (Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 """``(R, N)`` weights to ``(R,)`` values; NaN where a resample leaves it undefined."""
+Kind = Literal["share", "auroc", "difference", "other"]
 
 LEAST_DEFINED = 0.95
 """Share of resamples that must give a value for an interval to be stated."""
 
 _RESAMPLES_AT_ONCE = 100
+_TAIL = 0.005  # share of resamples beyond which they are too few to say anything
+_ROUNDING = 1e-12  # of a difference of two values in [0, 1]
+_Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -27,19 +43,54 @@ class Interval:
 
     Attributes:
         value: on the pictures as they are.
-        low: 2.5th percentile of the resamples.
-        high: 97.5th percentile.
+        low: lower end.
+        high: upper end.
         note: why something is ``None``; empty otherwise.
+        p: of a difference only: two-sided p value of no difference, under 0.05 if and only if
+            the interval leaves out 0.
     """
 
     value: float | None
     low: float | None
     high: float | None
     note: str = ""
+    p: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
         """Value and bounds as the results file holds them."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+    def times(self, factor: float) -> "Interval":
+        """Value and bounds in other units, such as per 100; ``factor`` is positive."""
+
+        def scaled(end: float | None) -> float | None:
+            return None if end is None else factor * end
+
+        return replace(self, value=scaled(self.value), low=scaled(self.low), high=scaled(self.high))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measure:
+    """A statistic that says what it rests on, which its interval needs.
+
+    Attributes:
+        compute: the statistic itself.
+        kind: what its interval is made by.
+        groups: ``(N,)`` counts, not negative, of what each picture adds to each group of pictures
+            that the value cannot do without, such as positives and negatives; the group of the
+            fewest patients bounds the degrees of freedom.
+        influence: of a share or an AUROC: ``(N,)`` how much each picture moves it, to first order
+            in its weight.
+    """
+
+    compute: Statistic
+    kind: Kind
+    groups: tuple[Array, ...]
+    influence: Array | None = None
+
+    def __call__(self, weights: Array) -> Array:
+        """``(R,)`` values for ``(R, N)`` weights."""
+        return self.compute(weights)
 
 
 class ClusteredBootstrap:
@@ -76,12 +127,43 @@ class ClusteredBootstrap:
         return np.asarray(self._counts[start:stop, self._cluster_of], dtype=np.float64)
 
     def interval(self, statistic: Statistic) -> Interval:
-        """``statistic`` on the pictures as they are, with its percentile interval."""
+        """``statistic`` on the pictures as they are, with its interval.
+
+        The method follows the statistic's kind; one without a kind is taken to rest on all
+        pictures.
+        """
         value = float(statistic(np.ones((1, len(self._cluster_of))))[0])
         if not np.isfinite(value):
             return Interval(None, None, None, "not defined on these pictures")
-        if self.num_clusters < 2:
-            return Interval(value, None, None, "no interval: all pictures are of one patient")
+        measure = statistic if isinstance(statistic, Measure) else None
+        groups = measure.groups if measure else ()
+        groups = groups or (np.ones(len(self._cluster_of)),)
+        sizes = [self._of_clusters(group) for group in groups]
+        fewest = min(int((size > 0).sum()) for size in sizes)
+        if fewest < 2:
+            which = "all pictures" if len(groups) == 1 else "all pictures of one kind"
+            return Interval(value, None, None, f"no interval: {which} are of one patient")
+        # as if the pictures of one patient were all alike: the least that the groups are worth
+        worth = min(float(np.square(size.sum()) / np.square(size).sum()) for size in sizes)
+        if measure and measure.influence is not None:
+            shifts = self._of_clusters(measure.influence)
+            variance = float(np.square(shifts).sum()) * fewest / (fewest - 1)
+            if not 0 < value < 1 or variance == 0:
+                return Interval(value, *_wilson(value, worth, _t(fewest - 1)))
+            if measure.kind == "share":
+                pictures = float(groups[0].sum())
+                return Interval(value, *_share_ends(value, variance, pictures, fewest))
+            freedom = _freedom(shifts, int((np.sum(sizes, axis=0) > 0).sum()), fewest)
+            return Interval(value, *_logit_ends(value, variance, freedom))
+        return self._percentiles(statistic, value, fewest, worth)
+
+    def _of_clusters(self, values: Array) -> Array:
+        """``(G,)`` sums over each patient's pictures of ``(N,)`` values."""
+        return np.asarray(np.bincount(self._cluster_of, values, self.num_clusters), np.float64)
+
+    def _percentiles(
+        self, statistic: Statistic, value: float, clusters: int, worth: float
+    ) -> Interval:
         values = self.resample(statistic)
         defined = values[np.isfinite(values)]
         if len(defined) < LEAST_DEFINED * len(values):
@@ -89,8 +171,93 @@ class ClusteredBootstrap:
                 value, None, None,
                 f"no interval: defined in {len(defined)} of {len(values)} resamples",
             )  # fmt: skip
-        low, high = np.quantile(defined, [0.025, 0.975])
-        return Interval(value, float(low), float(high))
+        if not isinstance(statistic, Measure) or statistic.kind != "difference":
+            return Interval(value, *_widened(defined, value, clusters))
+        defined[np.abs(defined) < _ROUNDING] = 0
+        if np.ptp(defined) == 0:  # nothing differs in these few pictures
+            return _without_spread(value, worth, clusters)
+        low, high = _widened(defined, value, clusters)
+        return Interval(value, low, high, p=_p_value(defined, value, clusters))
+
+
+def _t(freedom: float) -> float:
+    return float(scipy.special.stdtrit(freedom, 0.975))
+
+
+def _two_sided(quantile: float, clusters: int) -> float:
+    """p value of Student's t; 1 where it is negative."""
+    return min(1.0, 2 * float(scipy.special.stdtr(clusters - 1, -quantile)))
+
+
+def _spread(clusters: int) -> float:
+    """What a bootstrap's standard deviation of a mean of so many is short of."""
+    return float(np.sqrt(clusters / (clusters - 1)))
+
+
+def _wilson(value: float, n: float, quantile: float) -> tuple[float, float]:
+    """Wilson's score interval for a share of n independent pictures (JASA 22, 1927)."""
+    square = quantile**2
+    middle = (value + square / (2 * n)) / (1 + square / n)
+    half = quantile / (1 + square / n) * np.sqrt(value * (1 - value) / n + square / (4 * n * n))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def _share_ends(value: float, variance: float, n: float, clusters: int) -> tuple[float, float]:
+    worth = min(n, value * (1 - value) / variance)
+    return _wilson(value, worth * (_t(n - 1) / _t(clusters - 1)) ** 2, _Z)
+
+
+def _freedom(shifts: Array, clusters: int, fewest: int) -> float:
+    """Degrees of freedom of Σ shifts², 2 over its squared relative error (Satterthwaite, 1946)."""
+    square, fourth = np.square(shifts).sum() ** 2, (shifts**4).sum()
+    error = fourth - square / clusters
+    return float(np.clip(2 * square / error, 1, fewest - 1)) if error > 0 else fewest - 1.0
+
+
+def _logit_ends(value: float, variance: float, freedom: float) -> tuple[float, float]:
+    middle = np.log(value / (1 - value))
+    half = _t(freedom) * np.sqrt(variance) / (value * (1 - value))
+    low, high = scipy.special.expit([middle - half, middle + half])
+    return float(low), float(high)
+
+
+def _tail(clusters: int) -> float:
+    """What percentiles leave out on each side to be as wide as Student's t."""
+    return float(scipy.special.ndtr(-_t(clusters - 1) * _spread(clusters)))
+
+
+def _widened(resampled: Array, value: float, clusters: int) -> tuple[float, float]:
+    """Percentiles; with fewer than eight patients, whose tail no resample shows, Student's t."""
+    tail = _tail(clusters)
+    if tail < _TAIL:
+        half = _t(clusters - 1) * float(resampled.std()) * _spread(clusters)
+        return value - half, value + half
+    ranked = np.sort(resampled)
+    place = max(0, int(np.ceil(tail * len(ranked))) - 1)
+    return float(ranked[place]), float(ranked[-1 - place])
+
+
+def _p_value(resampled: Array, value: float, clusters: int) -> float:
+    """The level at which the interval just reaches 0.
+
+    Where too few resamples lie beyond 0 to tell, Student's t of value over spread goes on.
+    """
+    beyond = float((resampled <= 0).mean() if value > 0 else (resampled >= 0).mean())
+    if abs(value) < _ROUNDING:
+        return 1.0
+    quantile = abs(value) / (float(resampled.std()) * _spread(clusters))
+    if _tail(clusters) >= _TAIL:
+        of_resamples = -float(scipy.special.ndtri(max(beyond, _TAIL))) / _spread(clusters)
+        quantile = of_resamples if beyond >= _TAIL else max(quantile, of_resamples)
+    return _two_sided(quantile, clusters)
+
+
+def _without_spread(value: float, worth: float, clusters: int) -> Interval:
+    """A difference that is the same in every resample: as far off as 0 of ``worth`` may be."""
+    high = _wilson(0.0, worth, _t(clusters - 1))[1]
+    gap = min(abs(value), 1 - _ROUNDING)
+    p = _two_sided(float(np.sqrt(worth * gap / (1 - gap))), clusters)
+    return Interval(value, max(-1.0, value - high), min(1.0, value + high), p=p)
 
 
 def exact_share(count: int, n: int) -> Interval:
@@ -105,17 +272,34 @@ def exact_share(count: int, n: int) -> Interval:
     return Interval(count / n, float(low), float(high))
 
 
-def weighted_mean(values: Sequence[float] | Array) -> Statistic:
-    """Mean of ``(N,)`` values; those that are NaN are left out."""
+def ratio(numerators: Array, denominators: Array, *, kind: Kind = "share") -> Measure:
+    """Σ numerators / Σ denominators over pictures, ``(N,)`` each; denominators not negative."""
+
+    def compute(weights: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((weights @ numerators) / (weights @ denominators))
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = denominators.sum()
+        influence = (numerators - denominators * (numerators.sum() / total)) / total
+    return Measure(
+        compute=compute,
+        kind=kind,
+        groups=(denominators,),
+        influence=influence if kind == "share" else None,
+    )
+
+
+def weighted_mean(values: Sequence[float] | Array) -> Measure:
+    """Mean of ``(N,)`` values; those that are NaN are left out.
+
+    Values that are all 0 or 1 make a share, and get a share's interval.
+    """
     array = np.asarray(values, dtype=np.float64)
     used = np.isfinite(array)
-    filled = np.where(used, array, 0.0)
-
-    def statistic(weights: Array) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((weights @ filled) / (weights @ used.astype(np.float64)))
-
-    return statistic
+    is_share = bool(np.isin(array[used], (0.0, 1.0)).all())
+    kind: Kind = "share" if is_share else "other"
+    return ratio(np.where(used, array, 0.0), used.astype(np.float64), kind=kind)
 
 
 def pair_mean(pairs: NDArray[np.int64], values: Array) -> Statistic:
@@ -129,7 +313,7 @@ def pair_mean(pairs: NDArray[np.int64], values: Array) -> Statistic:
     return statistic
 
 
-def auroc(labels: Array, scores: Array) -> Statistic:
+def auroc(labels: Array, scores: Array) -> Measure:
     """Area under the ROC curve; ties count one half.
 
     Args:
@@ -142,7 +326,7 @@ def auroc(labels: Array, scores: Array) -> Statistic:
     below = np.searchsorted(sorted_scores, scores[positive], side="left")
     not_above = np.searchsorted(sorted_scores, scores[positive], side="right")
 
-    def statistic(weights: Array) -> Array:
+    def compute(weights: Array) -> Array:
         of_positive = weights[:, positive]
         cumulated = np.zeros((len(weights), len(negative) + 1))
         np.cumsum(weights[:, negative], axis=1, out=cumulated[:, 1:])
@@ -152,14 +336,41 @@ def auroc(labels: Array, scores: Array) -> Statistic:
                 (of_positive * beaten).sum(axis=1) / (of_positive.sum(axis=1) * cumulated[:, -1])
             )
 
-    return statistic
+    influence = np.zeros(len(labels))  # the share of the other class on the right side of each
+    if len(positive) and len(negative):
+        influence[positive] = (below + not_above) / 2 / len(negative)
+        ranked = np.sort(scores[positive])
+        left, right = (np.searchsorted(ranked, sorted_scores, side=s) for s in ("left", "right"))
+        influence[negative] = 1 - (left + right) / 2 / len(positive)
+        influence[positive] = (influence[positive] - influence[positive].mean()) / len(positive)
+        influence[negative] = (influence[negative] - influence[negative].mean()) / len(negative)
+    return Measure(
+        compute=compute,
+        kind="auroc",
+        groups=((labels == 1).astype(np.float64), (labels == 0).astype(np.float64)),
+        influence=influence,
+    )
 
 
-def difference(first: Statistic, second: Statistic) -> Statistic:
+def difference(first: Statistic, second: Statistic) -> Measure:
     """``first`` minus ``second`` on the same resamples: a paired comparison."""
-    return lambda weights: first(weights) - second(weights)
+    return Measure(
+        compute=lambda weights: first(weights) - second(weights),
+        kind="difference",
+        groups=tuple(g for m in (first, second) if isinstance(m, Measure) for g in m.groups),
+    )
 
 
-def average(statistics: Sequence[Statistic]) -> Statistic:
-    """Mean of several statistics on the same resamples."""
-    return lambda weights: np.asarray(np.mean([s(weights) for s in statistics], axis=0))
+def average(measures: Sequence[Measure]) -> Measure:
+    """Mean of several shares, or of several AUROCs, on the same resamples.
+
+    A patient counts for a group of the mean who counts for that group of any of them.
+    """
+    together = zip(*(measure.groups for measure in measures), strict=True)
+    influences = [m.influence for m in measures if m.influence is not None]
+    return Measure(
+        compute=lambda weights: np.asarray(np.mean([m(weights) for m in measures], axis=0)),
+        kind=measures[0].kind,
+        groups=tuple(np.max(group, axis=0) for group in together),
+        influence=np.mean(influences, axis=0),
+    )

@@ -14,6 +14,7 @@ from arra_med.eval import cnn
 from arra_med.eval.cnn import CnnOptions
 from arra_med.eval.evaluator import EvaluatorInfo, Fitted
 from arra_med.eval.extractor import Extractor
+from arra_med.eval.fitted_files import missing_files
 from arra_med.eval.judge import Judge
 from arra_med.store import PreparedFolder
 
@@ -40,7 +41,7 @@ class _Cnn(Fitted):
     @classmethod
     def is_fitted(cls, options: CnnOptions) -> bool:
         """Whether weights and configuration are there."""
-        return not cnn.missing(options)
+        return not missing_files(options.weights)
 
     @classmethod
     def fit(cls, options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> None:

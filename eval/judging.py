@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from arra_med.eval import consistency
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.consistency import Verdicts
+from arra_med.eval.inference import FolderPictures, PictureSource
 from arra_med.eval.intervals import Array, ClusteredBootstrap
 from arra_med.eval.judge import Judge
 from arra_med.store import PreparedFolder
 
-Predict = Callable[[Sequence[bytes], str], NDArray[np.float32]]
-"""PNG pictures and a name for the progress bar to ``(N, F)`` outputs."""
+Predict = Callable[[PictureSource, str], NDArray[np.float32]]
+"""Pictures and a name for the progress bar to ``(N, F)`` outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +41,28 @@ def judge_cohort(
     """Ask the judge about every generated picture and every prompt's real picture, once each."""
     prompts = [sample["key"] for sample in cohort.prompts]
     place = {key: row for row, key in enumerate(prompts)}
-    on_generated = predict(cohort.pictures, "judge: generated").astype(np.float64)
-    on_prompts = predict([cohort.real[key] for key in prompts], "judge: real").astype(np.float64)
-    on_real = on_prompts[[place[row["key"]] for row in cohort.generated]]
-    thresholds = validate_thresholds(judge, predict, prepared)
-    columns = {n: c for c, n in enumerate(judge.findings) if n in prepared.label_names}
-    return Judged(
-        generated={name: on_generated[:, column] for name, column in columns.items()},
-        real={name: on_real[:, column] for name, column in columns.items()},
-        thresholds={name: thresholds.get(name) for name in columns},
+    rows = [place[key] for key in cohort.keys]
+    names = prepared.label_names
+    of_prompts = by_finding(
+        judge, predict([cohort.real[key] for key in prompts], "judge: real"), names
     )
+    thresholds = validate_thresholds(judge, predict, prepared)
+    return Judged(
+        generated=by_finding(judge, predict(cohort.pictures, "judge: generated"), names),
+        real={name: values[rows] for name, values in of_prompts.items()},
+        thresholds={name: thresholds.get(name) for name in of_prompts},
+    )
+
+
+def by_finding(
+    judge: Judge, outputs: NDArray[np.float32], label_names: Sequence[str]
+) -> dict[str, Array]:
+    """``(N, F)`` outputs as finding → ``(N,)``, for those findings that are labels too."""
+    return {
+        name: outputs[:, column].astype(np.float64)
+        for column, name in enumerate(judge.findings)
+        if name in label_names
+    }
 
 
 def validate_thresholds(
@@ -59,8 +72,8 @@ def validate_thresholds(
     if "validate" not in prepared.samples["split"].to_pylist():
         return {}
     rows = prepared.rows("validate")
-    pngs = prepared.images([row["key"] for row in rows])
-    outputs = predict([pngs[row["key"]] for row in rows], "judge: thresholds")
+    keys = [row["key"] for row in rows]
+    outputs = predict(FolderPictures(prepared, keys), "judge: thresholds")
     return {
         name: consistency.balanced_threshold(
             consistency.label_array([row["labels"].get(name) for row in rows]), outputs[:, column]
@@ -85,7 +98,8 @@ def findings_sections(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Sections ``findings``, one row a label name, and ``overall``.
 
-    A finding is scored if at least ``min_positives`` prompts ask for it and as many exclude it.
+    A finding is scored if at least ``min_positives`` prompts ask for it and as many exclude it; p
+    values are adjusted over the scored findings.
     """
     rows, scored = [], []
     for name in label_names:
@@ -106,10 +120,12 @@ def findings_sections(
                 generated=judged.generated[name],
                 real=judged.real[name],
                 threshold=judged.thresholds[name],
+                prompts=cohort.keys,
             )
             scored.append(verdicts)
             row |= {"status": "scored", **consistency.judge_finding(verdicts, bootstrap)}
         rows.append(row)
+    consistency.adjust_tests([row for row in rows if row["status"] == "scored"])
     return rows, consistency.overall(scored, bootstrap)
 
 

@@ -1,6 +1,5 @@
 """The results file's sections ``fidelity`` and ``similarity``, each value beside its reference."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,116 +8,141 @@ import torch
 from numpy.typing import NDArray
 
 from arra_med.eval.cohort import Cohort
-from arra_med.eval.fidelity import frechet_distance, kid, prdc
+from arra_med.eval.fidelity import (
+    NEIGHBOURS,
+    Fidelity,
+    GroupFidelity,
+    RealReference,
+    by_group,
+    fidelity,
+    real_reference,
+)
 from arra_med.eval.intervals import ClusteredBootstrap, Interval, pair_mean, weighted_mean
-from arra_med.eval.similarity import diversity, other_patients, paired, random_pairs
+from arra_med.eval.similarity import (
+    diversity,
+    feature_diversity,
+    other_patients,
+    paired,
+    paired_feature_distance,
+    random_pairs,
+    same_prompt_pairs,
+)
 from arra_med.images import decode_png
 from arra_med.ms_ssim import method
-from arra_med.schema import SPLITS
-from arra_med.store import PreparedFolder
+from arra_med.schema import PRESENT
 
-NEIGHBOURS = 5
-"""k of precision, recall, density and coverage; :data:`OTHER_NEIGHBOURS` are given beside it."""
-OTHER_NEIGHBOURS = (3, 10)
-REFERENCE_DRAWS = 5
-"""Size-matched real sets over which the reference is averaged."""
 MOST_PAIRS = 500
-"""Pairs of pictures whose MS-SSIM is averaged for diversity."""
+"""Pairs of pictures whose likeness is averaged for diversity."""
 
 _PRDC = ("precision", "recall", "density", "coverage")
+_ONE_PATIENT = "needs pictures of at least two patients"
+
+Features = NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """Real pictures that the real pictures of the evaluated split are set against.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Vectors:
+    """One extractor's features.
 
     Attributes:
-        split: where they come from.
-        pictures: PNG bytes.
-        size: how many are compared at once: as many as generated, or all there are.
+        real: ``(N, D)`` of ``cohort.samples``.
+        generated: ``(M, D)`` of ``cohort.generated``.
+        pool: ``(P, D)`` of real pictures of other patients, for references; may be empty.
     """
 
-    split: str
-    pictures: list[bytes]
-    size: int
+    real: Features
+    generated: Features
+    pool: Features
 
 
-def real_reference(
-    prepared: PreparedFolder, cohort: Cohort, generator: np.random.Generator
-) -> Reference | None:
-    """Real pictures of the largest other split, enough for a few size-matched draws."""
-    keys_of: dict[str, list[str]] = {split: [] for split in SPLITS if split != cohort.split}
-    splits = prepared.samples["split"].to_pylist()
-    for key, split in zip(prepared.keys, splits, strict=True):
-        if split in keys_of:
-            keys_of[split].append(key)
-    split = max(keys_of, key=lambda name: len(keys_of[name]))
-    keys = keys_of[split]
-    if not keys:
-        return None
-    wanted = min(len(keys), REFERENCE_DRAWS * len(cohort.pictures))
-    chosen = [keys[i] for i in np.sort(generator.permutation(len(keys))[:wanted])]
-    pngs = prepared.images(chosen)
-    return Reference(
-        split=split,
-        pictures=[pngs[key] for key in chosen],
-        size=min(len(chosen), len(cohort.pictures)),
-    )
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Resampling:
+    """What the intervals of one cohort share.
+
+    Attributes:
+        generated: over the patients of ``cohort.generated``.
+        real: over those of ``cohort.samples``.
+        replicates: resamples of intervals that draw pictures.
+    """
+
+    generated: ClusteredBootstrap
+    real: ClusteredBootstrap
+    replicates: int
+
+    @classmethod
+    def of(cls, cohort: Cohort, replicates: int, generator: np.random.Generator) -> "Resampling":
+        """Resamples of a cohort's patients."""
+        real = [str(sample["patient_id"]) for sample in cohort.samples]
+        return cls(
+            generated=ClusteredBootstrap(
+                cohort.patients, replicates=replicates, generator=generator
+            ),
+            real=ClusteredBootstrap(real, replicates=replicates, generator=generator),
+            replicates=replicates,
+        )
 
 
 def fidelity_row(
-    real: NDArray[np.float32],
-    generated: NDArray[np.float32],
-    reference: NDArray[np.float32] | None,
+    vectors: Vectors,
+    cohort: Cohort,
+    resampling: Resampling,
     *,
-    reference_size: int,
-    bootstrap: int,
+    forced: bool,
+    device: torch.device,
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """All distances of one extractor.
+    """All distances of one extractor, with its feature diversity and likeness.
 
     Args:
-        real: ``(N, D)`` features of the evaluated split.
-        generated: ``(M, D)``.
-        reference: ``(R, D)`` of real pictures of another split.
-        reference_size: how many of those are drawn to match ``generated`` in number.
-        bootstrap: resamples of KID's interval.
-        generator: draws references and resamples.
+        vectors: its features.
+        cohort: whose they are.
+        resampling: of the cohort.
+        forced: give Fréchet distances below two pictures a dimension too.
+        device: where distances are computed.
+        generator: draws references, pairs and resamples.
     """
-    row: dict[str, Any] = {
-        "dimension": real.shape[1],
-        "n_real": len(real),
-        "n_generated": len(generated),
+    patients = [str(sample["patient_id"]) for sample in cohort.samples]
+    distances = fidelity(
+        vectors.real,
+        vectors.generated,
+        generator=generator,
+        real_clusters=patients,
+        generated_clusters=cohort.patients,
+        forced=forced,
+        bootstrap=resampling.replicates,
+        device=device,
+    )
+    reference = None
+    if len(vectors.pool) or len(set(patients)) > 1:
+        reference = real_reference(
+            vectors.real,
+            len(vectors.generated),
+            generator=generator,
+            pool=vectors.pool if len(vectors.pool) else None,
+            clusters=patients,
+            forced=forced,
+            device=device,
+        )
+    groups = by_group(
+        vectors.real,
+        vectors.generated,
+        _groups(cohort),
+        generator=generator,
+        clusters=patients,
+        bootstrap=resampling.replicates,
+    )
+    return {
+        **_distances(distances),
+        **_reference(reference),
+        "groups": [_group(group) for group in groups],
+        **_likeness(vectors, cohort, resampling, generator),
     }
-    row |= _distances(real, generated, bootstrap, generator)
-    row["prdc_k"] = NEIGHBOURS
-    row["prdc_other_k"] = [
-        {"k": k, **asdict(prdc(real, generated, k))}
-        for k in OTHER_NEIGHBOURS
-        if min(len(real), len(generated)) > k
-    ]
-    if reference is None:
-        note = "the prepared folder has no other split to take real pictures from"
-        names = ("fd_reference", "kid_reference", "prdc_reference")
-        return row | dict.fromkeys(names) | {f"{name}_note": note for name in names}
-    draws = []
-    for _ in range(REFERENCE_DRAWS if len(reference) > reference_size else 1):
-        drawn = reference[generator.permutation(len(reference))[:reference_size]]
-        draws.append(_distances(real, drawn, bootstrap, generator))
-    row["reference_size"] = reference_size
-    row["fd_reference"] = _mean([draw["fd"] for draw in draws])
-    row["fd_reference_note"] = draws[0]["fd_note"]
-    row["kid_reference"] = draws[0]["kid"]
-    row["kid_reference_note"] = draws[0].get("kid_note", "")
-    row["prdc_reference"] = {name: _mean([draw[name] for draw in draws]) for name in _PRDC}
-    return row
 
 
 def similarity(
     cohort: Cohort,
-    bootstrap: ClusteredBootstrap,
+    resampling: Resampling,
     *,
-    replicates: int,
     batch_size: int,
     device: torch.device,
     generator: np.random.Generator,
@@ -127,36 +151,36 @@ def similarity(
 
     Args:
         cohort: the pictures.
-        bootstrap: over the patients of ``cohort.generated``.
-        replicates: resamples for the real set's interval.
+        resampling: of the cohort.
         batch_size: pairs at once.
         device: where to run.
         generator: draws other patients and pairs.
     """
     own = [cohort.real[row["key"]] for row in cohort.generated]
     scores = paired(cohort.pictures, own, batch_size=batch_size, device=device)
-    result: dict[str, Any] = {
-        "method": method(decode_png(cohort.pictures[0]).shape[0]),
-    }
-    _put(result, "paired", bootstrap.interval(weighted_mean(scores)), n=len(scores))
+    result: dict[str, Any] = {"method": method(decode_png(cohort.pictures[0]).shape[0])}
+    _put(result, "paired", resampling.generated.interval(weighted_mean(scores)), n=len(scores))
     others = other_patients(cohort.patients, generator)
     if others is None:
         result |= {"paired_floor": None, "paired_floor_note": "all prompts are of one patient"}
     else:
         foreign = [own[i] for i in others]
         floor = paired(cohort.pictures, foreign, batch_size=batch_size, device=device)
-        _put(result, "paired_floor", bootstrap.interval(weighted_mean(floor)), n=len(floor))
-    prompts = cohort.prompts
-    patients = [str(sample["patient_id"]) for sample in prompts]
-    real_bootstrap = ClusteredBootstrap(patients, replicates=replicates, generator=generator)
-    real = [cohort.real[sample["key"]] for sample in prompts]
-    for name, pictures, groups, resampler in (
-        ("diversity_generated", cohort.pictures, cohort.patients, bootstrap),
-        ("diversity_real", real, patients, real_bootstrap),
+        interval = resampling.generated.interval(weighted_mean(floor))
+        _put(result, "paired_floor", interval, n=len(floor))
+    real = [cohort.real[sample["key"]] for sample in cohort.samples]
+    patients = [str(sample["patient_id"]) for sample in cohort.samples]
+    across = random_pairs(cohort.patients, MOST_PAIRS, generator)
+    across_real = random_pairs(patients, MOST_PAIRS, generator)
+    within = same_prompt_pairs(cohort.keys, MOST_PAIRS, generator)
+    made, one = resampling.generated, "one picture was drawn of each prompt"
+    for name, pictures, pairs, resampler, without in (
+        ("diversity_generated", cohort.pictures, across, made, _ONE_PATIENT),
+        ("diversity_real", real, across_real, resampling.real, _ONE_PATIENT),
+        ("same_prompt_generated", cohort.pictures, within, made, one),
     ):
-        pairs = random_pairs(groups, MOST_PAIRS, generator)
         if not len(pairs):
-            result |= {name: None, f"{name}_note": "needs pictures of at least two patients"}
+            result |= {name: None, f"{name}_note": without}
             continue
         values = diversity(pictures, pairs, batch_size=batch_size, device=device)
         interval = resampler.interval(pair_mean(pairs, values))
@@ -164,39 +188,128 @@ def similarity(
     return result
 
 
-def _distances(
-    real: NDArray[np.float32],
-    other: NDArray[np.float32],
-    bootstrap: int,
-    generator: np.random.Generator,
-) -> dict[str, Any]:
-    result: dict[str, Any] = {"fd": None, "fd_note": ""}
-    fewest, dimension = min(len(real), len(other)), real.shape[1]
-    if fewest >= 2 * dimension:
-        result["fd"] = frechet_distance(real, other)
-    else:
-        result["fd_note"] = (
-            f"not given: {fewest} pictures are fewer than twice the {dimension} features, and the "
-            "distance would be mostly bias"
+def _groups(cohort: Cohort) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Each view, and each finding that is asked for, as masks of real and generated pictures."""
+    real, made = cohort.samples, cohort.sample_of
+    masks: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
+    for view in sorted({str(s["view"]) for s in real if s["view"]}):
+        masks[f"view {view}"] = (
+            np.array([s["view"] == view for s in real]),
+            np.array([s["view"] == view for s in made]),
         )
-    if fewest >= 2:
-        result["kid"] = asdict(kid(real, other, generator=generator, bootstrap=bootstrap))
-    else:
-        result |= {"kid": None, "kid_note": "needs at least two pictures in each set"}
-    if fewest > NEIGHBOURS:
-        result |= asdict(prdc(real, other, NEIGHBOURS))
-    else:
-        note = f"needs more than {NEIGHBOURS} pictures in each set"
-        result |= dict.fromkeys(_PRDC) | {f"{name}_note": note for name in _PRDC}
+    for finding in real[0]["labels"]:
+        masks[str(finding)] = (
+            np.array([s["labels"][finding] == PRESENT for s in real]),
+            np.array([s["labels"][finding] == PRESENT for s in made]),
+        )
+    return {name: pair for name, pair in masks.items() if pair[0].any() or pair[1].any()}
+
+
+def _distances(found: Fidelity) -> dict[str, Any]:
+    main, *others = NEIGHBOURS
+    row: dict[str, Any] = {
+        "dimension": found.dimension,
+        "n_real": found.n_real,
+        "n_generated": found.n_generated,
+        "fd": found.fd,
+        "fd_infinity": _with_ends(found.fd_infinity),
+        "fd_note": found.fd_note,
+        "kid": _with_ends(found.kid),
+        "kid_note": found.kid_note,
+        "prdc_k": main,
+        "prdc_other_k": [{"k": k, **asdict(found.prdc[k])} for k in others if k in found.prdc],
+    }
+    if main in found.prdc:
+        return row | asdict(found.prdc[main])
+    return row | dict.fromkeys(_PRDC) | {f"{name}_note": found.prdc_note for name in _PRDC}
+
+
+def _reference(reference: RealReference | None) -> dict[str, Any]:
+    names = ("fd_reference", "kid_reference", "prdc_reference")
+    if reference is None:
+        note = "all real pictures are of one patient"
+        row: dict[str, Any] = dict.fromkeys(names) | {f"{name}_note": note for name in names}
+        return {"reference_size": 0, **row}
+    shares = {name: reference.mean(name) for name in _PRDC}
+    known = any(value is not None for value in shares.values())
+    return {
+        "reference_size": reference.size,
+        "fd_reference": reference.mean("fd"),
+        "fd_reference_note": reference.note,
+        "kid_reference": _over_draws(reference, "kid"),
+        "kid_reference_note": reference.note,
+        "prdc_reference": shares if known else None,
+        "prdc_reference_note": reference.note,
+    }
+
+
+def _over_draws(reference: RealReference, name: str) -> dict[str, Any] | None:
+    """Mean and range over the draws of a real–real value."""
+    mean, ends = reference.mean(name), reference.range(name)
+    if mean is None or ends is None:
+        return None
+    several = len(reference.draws) > 1
+    return {
+        "value": mean,
+        "low": ends[0] if several else None,
+        "high": ends[1] if several else None,
+        "draws": len(reference.draws),
+    }
+
+
+def _group(group: GroupFidelity) -> dict[str, Any]:
+    return {
+        "group": group.group,
+        "n_real": group.n_real,
+        "n_generated": group.n_generated,
+        "kid": _with_ends(group.kid),
+        "kid_reference": group.reference and _over_draws(group.reference, "kid"),
+        "note": group.note,
+    }
+
+
+def _likeness(
+    vectors: Vectors, cohort: Cohort, resampling: Resampling, generator: np.random.Generator
+) -> dict[str, Any]:
+    """Feature distances within the sets, and of each generated picture to its own real one."""
+    place = {sample["key"]: row for row, sample in enumerate(cohort.samples)}
+    own = vectors.real[[place[key] for key in cohort.keys]]
+    result: dict[str, Any] = {}
+    own_patients = [str(sample["patient_id"]) for sample in cohort.samples]
+    try:
+        for name, features, patients, resampler in (
+            ("diversity_generated", vectors.generated, cohort.patients, resampling.generated),
+            ("diversity_real", vectors.real, own_patients, resampling.real),
+        ):
+            pairs = random_pairs(patients, MOST_PAIRS, generator)
+            if not len(pairs):
+                result |= {name: None, f"{name}_note": _ONE_PATIENT}
+                continue
+            interval = resampler.interval(pair_mean(pairs, feature_diversity(features, pairs)))
+            _put(result, name, interval, n=len(features), pairs=len(pairs))
+        distances = paired_feature_distance(vectors.generated, own)
+        interval = resampling.generated.interval(weighted_mean(distances))
+        _put(result, "paired", interval, n=len(distances))
+        others = other_patients(cohort.patients, generator)
+        if others is None:
+            return result | {"paired_floor": None, "paired_floor_note": _ONE_PATIENT}
+        foreign = paired_feature_distance(vectors.generated, own[others])
+        interval = resampling.generated.interval(weighted_mean(foreign))
+        _put(result, "paired_floor", interval, n=len(foreign))
+    except ValueError as error:  # a vector of length 0 has no direction to compare
+        names = ("diversity_generated", "diversity_real", "paired", "paired_floor")
+        return dict.fromkeys(names) | {f"{name}_note": str(error) for name in names}
     return result
 
 
+def _with_ends(value: object) -> dict[str, Any] | None:
+    """A value with its interval as the results file holds it."""
+    if value is None:
+        return None
+    return {name: getattr(value, name) for name in ("value", "low", "high")}
+
+
 def _put(result: dict[str, Any], name: str, interval: Interval, **counts: int) -> None:
-    result[name] = {**interval.to_json(), **counts}
+    result[name] = None if interval.value is None else {**interval.to_json(), **counts}
     if interval.note:
         result[f"{name}_note"] = interval.note
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

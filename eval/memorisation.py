@@ -6,7 +6,7 @@ that only a stated share of *real* pictures of other patients come below, so tha
 film is not called a copy. Copies planted among the pictures show what the test would have found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from arra_med.eval.memorisation_result import (
     Match,
     Memorisation,
     SpaceResult,
+    relative_distances,
 )
 from arra_med.eval.neighbours import Metric, Vectors, nearest, pair_distances
 
@@ -73,7 +74,7 @@ class Pictures:
 
 
 def memorisation(
-    spaces: Sequence[Space],
+    spaces: Collection[Space],
     pictures: Pictures,
     *,
     generator: np.random.Generator,
@@ -88,7 +89,8 @@ def memorisation(
     whose report was the prompt is a copy.
 
     Args:
-        spaces: at least one; two of different kinds are needed to believe the answer.
+        spaces: at least one; two of different kinds are needed to believe the answer. They are
+            gone through once, so that a collection that makes each when asked holds one at a time.
         pictures: what their rows are.
         generator: draws the sample of training pictures.
         false_match_rate: see :class:`Memorisation`.
@@ -104,14 +106,12 @@ def memorisation(
             f"expected spaces, held-out pictures and a rate in (0, 1), got {len(spaces)} spaces, "
             f"{len(pictures.held_out_patients)} pictures and {false_match_rate}"
         )
-    for space in spaces:
-        _check(space, pictures)
-    kinds = list(spaces[0].planted)
-    if any(list(space.planted) != kinds for space in spaces):
-        raise ValueError("expected the same kinds of planted copies in every space")
     sample = np.sort(generator.permutation(len(pictures.train_keys))[:train_sample])
     search = _Search(pictures, sample, false_match_rate / len(spaces), device)
-    found = [search.run(space) for space in spaces]
+    found = list(map(search.run, spaces))  # a loop would hold a space while the next is made
+    kinds = list(found[0][1])
+    if any(list(planted) != kinds for _, planted in found):
+        raise ValueError("expected the same kinds of planted copies in every space")
     results = tuple(result for result, _ in found)
     controls = []
     for kind in kinds:
@@ -146,6 +146,7 @@ class _Search:
 
     def run(self, space: Space) -> tuple[SpaceResult, _Planted]:
         """One space, and which planted copies it found."""
+        _check(space, self.pictures)
         distances, rows = self.nearest(space)
         held_out = distances["held-out"]
         if not np.isfinite(held_out).all():
@@ -171,6 +172,7 @@ class _Search:
             held_out=held_out,
             train=train,
             same_patient=same,
+            planted={kind: distances[f"planted {kind}"] for kind in space.planted},
             false_matches=_share_below(train, threshold),
             same_patient_matches=_share_below(same, threshold),
             controls=tuple(_control(kind, *outcome) for kind, outcome in planted.items()),
@@ -251,9 +253,7 @@ def _control(kind: str, found: NDArray[np.bool_], traced: NDArray[np.bool_]) -> 
 
 def _matches(results: Sequence[SpaceResult], pictures: Pictures) -> tuple[Match, ...]:
     below = np.array([result.generated <= result.threshold for result in results])
-    # how far below, in a unit that spaces share: the place among real pictures' distances
-    depth = np.array([r.generated / max(float(np.median(r.held_out)), 1e-12) for r in results])
-    depth = np.where(below, depth, np.inf)
+    depth = np.where(below, relative_distances(results), np.inf)
     matches = []
     flagged = np.flatnonzero(below.any(axis=0))
     for index in flagged[np.argsort(depth.min(axis=0)[flagged], kind="stable")]:
@@ -261,6 +261,7 @@ def _matches(results: Sequence[SpaceResult], pictures: Pictures) -> tuple[Match,
         row = int(result.nearest_rows[index])
         matches.append(
             Match(
+                row=int(index),
                 key=pictures.generated_keys[index],
                 space=result.name,
                 spaces=tuple(r.name for r in results if r.generated[index] <= r.threshold),

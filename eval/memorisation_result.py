@@ -1,6 +1,8 @@
-"""What :func:`~arra_med.eval.memorisation.memorisation` answers."""
+"""What :func:`~arra_med.eval.memorisation.memorisation` answers, and as JSON."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,10 @@ from arra_med.eval.neighbours import Metric
 from arra_med.eval.planted import LEAST_FOUND, MUST_FIND
 
 Distances = NDArray[np.float64]
+
+MOST_MATCHES = 20
+"""Matches that the results file lists, nearest first; it counts all."""
+HISTOGRAM_BINS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,7 @@ class SpaceResult:
         train: ``(S,)`` distances of a sample of training pictures to those of other patients.
         same_patient: distances to the nearest other picture of the same patient, for those of
             the sample that have one.
+        planted: kind → ``(P,)`` distances of the planted copies.
         false_matches: of ``train``, those at or below the threshold: the stated rate, checked on
             pictures that did not fix it.
         same_patient_matches: the same of ``same_patient``: how often two real pictures of one
@@ -65,6 +72,7 @@ class SpaceResult:
     held_out: Distances
     train: Distances
     same_patient: Distances
+    planted: Mapping[str, Distances]
     false_matches: Interval
     same_patient_matches: Interval
     controls: tuple[Control, ...]
@@ -75,7 +83,8 @@ class Match:
     """A generated picture that counts as a copy.
 
     Attributes:
-        key: the generated picture's.
+        row: the generated picture's.
+        key: that picture's.
         space: where it lies furthest below the threshold.
         spaces: all in which it lies below.
         train_key: the nearest training picture there.
@@ -83,6 +92,7 @@ class Match:
         own_patient: whether that picture is of the patient whose prompt was drawn.
     """
 
+    row: int
     key: str
     space: str
     spaces: tuple[str, ...]
@@ -122,3 +132,92 @@ class Memorisation:
             kind in found and found[kind].n and found[kind].found >= LEAST_FOUND * found[kind].n
             for kind in MUST_FIND
         )
+
+
+def relative_distances(results: Sequence[SpaceResult]) -> Distances:
+    """``(spaces, G)`` distances of generated pictures in a unit that spaces share.
+
+    It is the median distance of real pictures that were not trained on.
+    """
+    units = [max(float(np.median(result.held_out)), 1e-12) for result in results]
+    distances = [result.generated / unit for result, unit in zip(results, units, strict=True)]
+    return np.array(distances)
+
+
+def memorisation_json(
+    result: Memorisation, *, indices: Sequence[int], keys: Sequence[str]
+) -> dict[str, Any]:
+    """The results file's section ``memorisation`` but for the training set's duplicates.
+
+    Args:
+        result: the answer.
+        indices: of each generated picture, its number among those of its prompt.
+        keys: of each generated picture, its prompt's.
+    """
+    return {
+        "false_match_rate": result.false_match_rate,
+        "n_train": result.n_train,
+        "n_held_out": result.n_held_out,
+        "n_generated": len(keys),
+        **_estimate("share", result.share, len(keys)),
+        "num_matches": len(result.matches),
+        "detects": result.detects,
+        "spaces": [_space(space) for space in result.spaces],
+        "controls": [
+            {
+                "kind": control.kind,
+                "n": control.n,
+                "found": control.found,
+                "traced": control.traced,
+                **_estimate("rate", control.rate, control.n),
+                "must_find": control.kind in MUST_FIND,
+            }
+            for control in result.controls
+        ],
+        "matches": [
+            {
+                "key": keys[match.row],
+                "index": int(indices[match.row]),
+                "train_key": match.train_key,
+                "space": match.space,
+                "spaces": list(match.spaces),
+                "distance": match.distance,
+                "own_patient": match.own_patient,
+            }
+            for match in result.matches[:MOST_MATCHES]
+        ],
+    }
+
+
+def _space(space: SpaceResult) -> dict[str, Any]:
+    return {
+        "name": space.name,
+        "metric": space.metric,
+        "dimension": space.dimension,
+        "threshold": space.threshold,
+        "resolved": space.resolved,
+        **_estimate("false_matches", space.false_matches, len(space.train)),
+        **_estimate("same_patient_matches", space.same_patient_matches, len(space.same_patient)),
+        "histogram": _histogram(space),
+    }
+
+
+def _histogram(space: SpaceResult) -> dict[str, list[float] | list[int]]:
+    """Counts of distances in equal bins; of planted copies, those that must be found."""
+    faithful = [values for kind, values in space.planted.items() if kind in MUST_FIND]
+    sets = {
+        "generated": space.generated,
+        "held_out": space.held_out,
+        "same_patient": space.same_patient,
+        "planted": np.concatenate(faithful) if faithful else np.zeros(0),
+    }
+    top = max(float(values.max()) for values in sets.values() if len(values))
+    edges = np.linspace(0, top or 1.0, HISTOGRAM_BINS + 1)
+    counts = {name: np.histogram(values, edges)[0].tolist() for name, values in sets.items()}
+    return {"edges": edges.tolist(), **counts}
+
+
+def _estimate(name: str, interval: Interval, n: int) -> dict[str, Any]:
+    if interval.value is None:
+        return {name: None, f"{name}_note": interval.note}
+    return {name: {**interval.to_json(), "n": n}}

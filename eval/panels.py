@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.intervals import Array
+from arra_med.eval.privacy import Closest
 from arra_med.schema import PRESENT
 
 RULES = {
     "random": "drawn with the run's seed from all evaluated pictures",
     "worst": "of the others, those whose judged probabilities are farthest from the known labels",
     "best": "of the others, those whose judged probabilities are nearest to the known labels",
+    "closest": "those nearest to a training picture, in whichever space they are nearest",
 }
 
 
@@ -52,6 +55,8 @@ def panels(
     choices: Sequence[Choice],
     generated: Mapping[str, Array],
     real: Mapping[str, Array],
+    closest: Sequence[Closest] = (),
+    training: Mapping[str, bytes] = MappingProxyType({}),
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """The results file's section ``panels`` and the pictures it names.
 
@@ -60,27 +65,35 @@ def panels(
         choices: which of them.
         generated: finding → ``(N,)`` the judge's probabilities on the generated pictures.
         real: the same on the real picture of each one's prompt.
+        closest: further ones, each to be shown beside its nearest training picture.
+        training: key → PNG bytes of those.
     """
     rows: list[dict[str, Any]] = []
     files: dict[str, bytes] = {}
     samples = cohort.sample_of
-    for number, choice in enumerate(choices, start=1):
-        row, sample = cohort.generated[choice.row], samples[choice.row]
-        stem = f"panels/{number:03d}-{choice.rule}"
+    places = [(choice.rule, choice.row) for choice in choices]
+    places += [("closest", near.row) for near in closest]
+    for number, (rule, place) in enumerate(places, start=1):
+        row, sample = cohort.generated[place], samples[place]
+        stem = f"panels/{number:03d}-{rule}"
         made, source = f"{stem}-generated.png", f"{stem}-real.png"
-        files |= {made: cohort.pictures[choice.row], source: cohort.real[row["key"]]}
-        rows.append(
-            {
-                "rule": choice.rule,
-                "key": row["key"],
-                "index": row["index"],
-                "view": sample["view"],
-                "prompt": sample["prompt"],
-                "generated": made,
-                "real": source,
-                "asked": [name for name, value in sample["labels"].items() if value == PRESENT],
-                "judge_generated": {name: float(p[choice.row]) for name, p in generated.items()},
-                "judge_real": {name: float(p[choice.row]) for name, p in real.items()},
-            }
-        )
+        files |= {made: cohort.pictures[place], source: cohort.real[row["key"]]}
+        panel: dict[str, Any] = {
+            "rule": rule,
+            "key": row["key"],
+            "index": row["index"],
+            "view": sample["view"],
+            "prompt": sample["prompt"],
+            "generated": made,
+            "real": source,
+            "asked": [name for name, value in sample["labels"].items() if value == PRESENT],
+            "judge_generated": {name: float(p[place]) for name, p in generated.items()},
+            "judge_real": {name: float(p[place]) for name, p in real.items()},
+        }
+        if rule == "closest":
+            near = closest[number - 1 - len(choices)]
+            files[source] = training[near.train_key]
+            panel |= {"judge_real": {}, "train_key": near.train_key}
+            panel |= {"distance": near.distance, "space": near.space}
+        rows.append(panel)
     return rows, files

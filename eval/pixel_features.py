@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor, nn
+
+from arra_med.picture_loader import Transform
 
 SIZE = 32
 """Height and width that pictures are averaged down to."""
@@ -30,3 +34,28 @@ def pixel_features(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]
         small = Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BOX)
         row[:] = np.asarray(small).ravel() / 255
     return rows
+
+
+def _thumbnail(picture: Image.Image) -> Tensor:
+    """``(1, 32, 32)`` float32 in [0, 1]."""
+    pixels = np.asarray(picture)
+    [features] = pixel_features([pixels if pixels.ndim == 3 else pixels[..., None]])
+    return torch.from_numpy(features).reshape(1, SIZE, SIZE)
+
+
+class PixelExtractor(nn.Module):
+    """The same for :func:`~arra_med.eval.inference.predict`: worker processes do it all."""
+
+    transform: Transform = staticmethod(_thumbnail)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 1, 32, 32)`` float32 to ``(B, 1024)``.
+
+        Raises:
+            ValueError: on other shapes or types.
+        """
+        if images.shape[1:] != (1, SIZE, SIZE) or images.dtype != torch.float32:
+            raise ValueError(
+                f"expected (B, 1, {SIZE}, {SIZE}) float32, got {tuple(images.shape)} {images.dtype}"
+            )
+        return images.flatten(1)

@@ -16,7 +16,7 @@ from arra_med.assets.needs import needed
 from arra_med.assets.record import read_record
 from arra_med.config import PluginConfig, load
 from arra_med.errors import RequestError
-from arra_med.registry import JUDGES, TEACHERS
+from arra_med.registry import JUDGES, REGISTRIES, TEACHERS
 from arra_med.settings import Backbone, Settings
 from tests.asset_folders import WEIGHTS, flip, forbid_sockets, run, write_asset
 
@@ -123,9 +123,10 @@ def test_catalogue_is_sound() -> None:
             # A hub file's hash means something only at one commit.
             assert asset.source != "hub" or asset.revision is not None, asset.name
     names = {asset.name for asset in assets}
-    for plugin, loaded in catalogue().plugins["teachers"].items():
-        assert plugin in TEACHERS.names()
-        assert set(loaded) <= names
+    for kind, plugins in catalogue().plugins.items():
+        for plugin, loaded in plugins.items():
+            assert plugin in REGISTRIES[kind].names()
+            assert set(loaded) <= names
 
 
 def test_torchxrayvision_entries_are_its_own_urls() -> None:
@@ -171,8 +172,8 @@ tokenizer: {{plugin: {{name: monai-vqvae}}}}
 features: {{teacher: {{name: biomedclip}}}}
 backbone: {{pretrained: {tmp_path}/llm}}
 evaluation:
-  judge: {{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}
-  extractor: {{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}
+  judges: [{{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}]
+  extractors: [{{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}]
 """,
         )
     )
@@ -181,6 +182,37 @@ evaluation:
         (BIOMEDCLIP, "hub", ("teacher",)),
         ("microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "hub", ("teacher",)),
         (f"{tmp_path}/llm", "local", ("backbone",)),
+    ]
+
+
+def test_needs_of_judges_and_extractors(tmp_path: Path) -> None:
+    """By the asset's name, by default, and of the plug-in that an option names."""
+    own, raw = tmp_path / "own", tmp_path / "inception.pth"
+    found = needed(
+        settings(
+            tmp_path,
+            f"""
+evaluation:
+  judges:
+  - {{name: xrv, weights: torchxrayvision/resnet50-res512-all}}
+  - {{name: xrv, weights: "hf-hub:torchxrayvision/densenet121-res224-nih"}}
+  extractors:
+  - {{name: xrv, weights: torchxrayvision/resnet50-res512-all}}
+  - {{name: xrv, weights: "{own}", layer: features}}
+  - {{name: inception}}
+  - {{name: inception, weights: "local-dir:{raw}"}}
+  - {{name: teacher, teacher: {{name: rad-dino}}, squash: 299}}
+  - {{name: teacher, teacher: {{name: linear, weights: "{tmp_path}/linear"}}}}
+""",
+        )
+    )
+    assert [(a.name, a.source, a.kinds) for a in found] == [
+        ("torchxrayvision/resnet50-res512-all", "url", ("judge", "extractor")),
+        ("torchxrayvision/densenet121-res224-nih", "url", ("judge",)),
+        (str(own), "local", ("extractor",)),
+        ("torch-fidelity/inception-2015-12-05", "url", ("extractor",)),
+        (str(raw), "local", ("extractor",)),
+        ("microsoft/rad-dino", "hub", ("extractor",)),
     ]
 
 
@@ -207,15 +239,15 @@ def test_plug_ins_may_say_what_they_need(tmp_path: Path, monkeypatch: pytest.Mon
         f"""
 features: {{teacher: {{name: medsam}}}}
 evaluation:
-  judge: {{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}
-  extractor: {{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}
+  judges: [{{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}]
+  extractors: [{{name: cnn, weights: "{tmp_path}/judge", input_size: 32}}]
 """,
     )
     monkeypatch.setattr(JUDGES, "get", lambda name: teacher)
     assert run_settings.evaluation is not None
     judge = PluginConfig(name="medsam", options=teacher.Options())
     both = dataclasses.replace(
-        run_settings, evaluation=dataclasses.replace(run_settings.evaluation, judge=judge)
+        run_settings, evaluation=dataclasses.replace(run_settings.evaluation, judges=(judge,))
     )
     found = {asset.name: asset.kinds for asset in needed(both)}
     assert found == {

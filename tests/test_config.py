@@ -156,6 +156,18 @@ def test_output_stands_for_the_output_folder(tmp_path: Path) -> None:
     assert read.paths.folder("export") == Path("c/run/export")
 
 
+def test_prepared_stands_for_the_prepared_folder(tmp_path: Path) -> None:
+    """Also where its own path begins with the output folder's."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        'paths: {output: a, prepared: "{output}/p"}\n'
+        'ingest: {dataset: {name: deepeyenet, root: "{prepared}-source"}}\n'
+    )
+    read = config.load(Settings, path)
+    assert read.ingest is not None
+    assert read.ingest.dataset.options.root == Path("a/p-source")
+
+
 @pytest.mark.parametrize(
     "path", sorted(Path(__file__).parents[1].glob("scripts/**/*.yaml")), ids=lambda path: path.stem
 )

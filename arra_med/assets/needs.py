@@ -1,9 +1,10 @@
 """Which assets a configuration needs.
 
 A plug-in may say so itself, by a classmethod ``assets(options) -> tuple[str, ...]`` that names
-catalogue entries or hub repositories. One that does not is asked through its option ``weights``:
-``hf-hub:owner/name`` is a repository, a folder (``local-dir:`` may stand before it) is the user's
-own, and nothing there means what the catalogue lists for the plug-in.
+catalogue entries or hub repositories. One that does not, or names none, is asked through its option
+``weights``: ``hf-hub:owner/name`` is a repository, a folder (``local-dir:`` may stand before it) is
+the user's own, and nothing there means what the catalogue lists for the plug-in. Options that are
+plug-ins themselves are asked too.
 """
 
 import dataclasses
@@ -13,7 +14,15 @@ from pathlib import Path
 from arra_med.assets.catalogue import Asset, Kind, catalogue, local, resolve
 from arra_med.assets.folder import HUB, LOCAL, is_name
 from arra_med.config import PluginConfig
-from arra_med.registry import EXTRACTORS, JUDGES, TEACHERS, TOKENIZERS, Registry
+from arra_med.registry import (
+    EXTRACTORS,
+    IMAGE_TEXT_ENCODERS,
+    JUDGES,
+    REGISTRIES,
+    TEACHERS,
+    TOKENIZERS,
+    Registry,
+)
 from arra_med.settings import Settings
 
 
@@ -40,25 +49,33 @@ def _all(settings: Settings) -> Iterator[Asset]:
     if settings.backbone is not None and settings.backbone.pretrained is not None:
         yield _of_backbone(settings.backbone.pretrained)
     if settings.evaluation is not None:
-        yield from _of_plugin(settings.evaluation.judge, JUDGES, "judge")
-        yield from _of_plugin(settings.evaluation.extractor, EXTRACTORS, "extractor")
+        for judge in settings.evaluation.judges:
+            yield from _of_plugin(judge, JUDGES, "judge")
+        for extractor in settings.evaluation.extractors:
+            yield from _of_plugin(extractor, EXTRACTORS, "extractor")
+        for encoder in settings.evaluation.image_text:
+            yield from _of_plugin(encoder, IMAGE_TEXT_ENCODERS, "extractor")
 
 
 def _of_plugin(config: PluginConfig, registry: Registry, kind: Kind) -> Iterator[Asset]:
+    """What a plug-in loads, and what those among its options load, as assets of ``kind``."""
+    for option in dataclasses.fields(config.options):
+        inner = getattr(config.options, option.name)
+        if isinstance(inner, PluginConfig):
+            yield from _of_plugin(inner, option.metadata["registry"], kind)
     plugin = registry.get(config.name)
     if hasattr(plugin, "is_fitted"):
         return  # a stage makes its weights
     weights = getattr(config.options, "weights", None)
     text = "" if weights is None else str(weights)
-    names: Sequence[str] = ()
-    if text and not text.startswith(HUB):
-        yield local(Path(text.removeprefix(LOCAL)), kind)
-    elif text:
+    names: Sequence[str] = plugin.assets(config.options) if hasattr(plugin, "assets") else ()
+    if not names and text.startswith(HUB):
         names = (text.removeprefix(HUB),)
-    else:
-        names = catalogue().plugins.get(f"{kind}s", {}).get(config.name, ())
-    if hasattr(plugin, "assets"):
-        names = plugin.assets(config.options)
+    elif not names and text:
+        yield local(Path(text.removeprefix(LOCAL)), kind)
+    elif not names:
+        table = next(name for name, other in REGISTRIES.items() if other is registry)
+        names = catalogue().plugins.get(table, {}).get(config.name, ())
     for name in names:
         yield dataclasses.replace(resolve(name), kinds=(kind,))
 

@@ -7,18 +7,22 @@ code. Cohen et al., MIDL 2022 (arXiv 2111.00595).
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-import torchxrayvision as xrv
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from arra_med.assets.pickles import load_state
 from arra_med.errors import RequestError
 from arra_med.store import canonical_json, sha256_file, write_atomic
+
+with warnings.catch_warnings():  # importing it would silence every warning of the process
+    import torchxrayvision as xrv
 
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
 
@@ -66,12 +70,12 @@ def convert_torchxrayvision(path: Path, output: Path, *, weights: str | None = N
     write_atomic(output / CONFIG, canonical_json(config).encode())
 
 
-def load_torchxrayvision(folder: Path) -> nn.Module:
-    """torchxrayvision's own model from a converted folder, in evaluation mode, on the CPU.
+def read_config(folder: Path) -> dict[str, Any]:
+    """``model.json`` of a converted folder.
 
     Raises:
-        FileNotFoundError: if the folder does not hold one.
-        RequestError: if its files do not fit together.
+        FileNotFoundError: if the folder does not hold converted weights.
+        RequestError: if the file cannot be read.
     """
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
@@ -81,11 +85,31 @@ def load_torchxrayvision(folder: Path) -> nn.Module:
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    if not isinstance(config, dict) or config.get("model") != "torchxrayvision":
+        raise _damaged(folder, "its 'model' is not 'torchxrayvision'")
+    return config
+
+
+def load_torchxrayvision(folder: Path) -> nn.Module:
+    """torchxrayvision's own model from a converted folder, in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: if the folder does not hold one.
+        RequestError: if its files do not fit together.
+    """
+    config = read_config(folder)
+    try:
         return _build(config, load_file(folder / WEIGHTS), folder)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, RequestError):
             raise
-        raise RequestError(f"{folder / CONFIG} is not of converted weights: {error!r}") from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, why: object) -> RequestError:
+    return RequestError(f"{folder / CONFIG} is not of converted weights: {why!r}")
 
 
 class _ResNet(xrv.models.ResNet):  # type: ignore[misc]  # the library has no types

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from arra_med._version import __version__
-from arra_med.cli import assets
+from arra_med.cli import assets, preflight
 from arra_med.cli.rank import process_rank
 from arra_med.errors import EXIT_PREEMPTED, PreemptedError, RequestError, WorkError
 
@@ -102,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         "kind", nargs="?", help="datasets, tokenizers, teachers, judges, extractors"
     )
     assets.add_parser(verbs, common)
+    preflight.add_parser(verbs, common)
     write = verbs.add_parser(
         "export-conversations",
         help="write a prepared folder as the JSON that ARRA's authors use",
@@ -212,6 +213,7 @@ def _verb(name: str) -> Callable[[argparse.Namespace], None]:
 
     return {
         "assets": assets.run,
+        "preflight": preflight.run,
         "list": inspect.list_plugins,
         "info": inspect.show_folder,
         "export-conversations": inspect.export_conversations,

@@ -1,8 +1,9 @@
 """What is drawn: prompts from the command line, a text file, a table or a prepared folder."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,10 @@ from arra_med.datasets.tables import read_table
 from arra_med.errors import RequestError
 from arra_med.schema import check_key
 from arra_med.settings import Generation
+from arra_med.sides import exchange_one_side
 from arra_med.store import PreparedFolder, canonical_json, sha256_bytes
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,15 +56,29 @@ class PromptSet:
 def choose_prompts(settings: Generation, prepared: Path) -> PromptSet:
     """Read and check the prompts that the settings ask for.
 
+    With ``swap_sides``, those among them that name one side, with left and right exchanged and
+    under their own keys, so that a picture and its counterpart differ by the prompt alone.
+
     Args:
         settings: which prompts, how many.
         prepared: the prepared folder, read only if no other prompts are given.
 
     Raises:
         FileNotFoundError: if the file or folder is not there.
-        RequestError: if it holds no prompts, an empty one, an unusable key or a key twice; it names
-            keys and lines, never texts.
+        RequestError: if it holds no prompts, an empty one, an unusable key or a key twice, or no
+            side to exchange; it names keys and lines, never texts.
     """
+    if not settings.swap_sides:
+        return _chosen(settings, prepared)
+    if settings.prompt is not None:
+        raise RequestError(
+            "generation.swap_sides draws the counterparts of many prompts, and 'prompt' is one: "
+            "write it with the other side, or remove one of the two"
+        )
+    return _with_sides_exchanged(_chosen(settings, prepared))
+
+
+def _chosen(settings: Generation, prepared: Path) -> PromptSet:
     if settings.prompt is not None:
         return numbered([settings.prompt], "one prompt")
     if settings.prompts is not None:
@@ -73,6 +91,26 @@ def choose_prompts(settings: Generation, prepared: Path) -> PromptSet:
     read = [Prompt(row["key"], row["prompt"]) for row in rows]
     chosen = _checked(read, f"prepared folder, {settings.split} split", str(prepared))
     return PromptSet(chosen.prompts, chosen.source, folder.content_hash, folder.channels)
+
+
+def _with_sides_exchanged(chosen: PromptSet) -> PromptSet:
+    """The prompts that name one side, with the other; ``source`` counts the rest."""
+    turned = [
+        replace(prompt, text=text)
+        for prompt in chosen.prompts
+        if (text := exchange_one_side(prompt.text)) is not None
+    ]
+    where = f"{chosen.source['source']}, left and right exchanged"
+    left_out = len(chosen.prompts) - len(turned)
+    if not turned:
+        raise RequestError(
+            f"generation.swap_sides: none of {left_out} prompts names exactly one side that has a "
+            "counterpart: remove swap_sides, or draw other prompts"
+        )
+    logger.info("%d of %d prompts name one side", len(turned), len(chosen.prompts))
+    checked = _checked(turned, where, where)
+    return replace(checked, source=checked.source | {"left_out": left_out},
+                   prepared=chosen.prepared, channels=chosen.channels)  # fmt: skip
 
 
 def numbered(texts: Sequence[str], source: str) -> PromptSet:

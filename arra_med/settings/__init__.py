@@ -20,7 +20,14 @@ from arra_med.settings.data import (
     TokenizerTraining,
 )
 from arra_med.settings.model import Alignment, Backbone, Llama, Lora
-from arra_med.settings.results import Diffusers, Evaluation, Generation
+from arra_med.settings.results import (
+    Diffusers,
+    Evaluation,
+    Generation,
+    Goal,
+    Memorisation,
+    OtherPictures,
+)
 from arra_med.settings.training import MixtureFolder, Training
 
 __all__ = [
@@ -31,10 +38,13 @@ __all__ = [
     "Evaluation",
     "Features",
     "Generation",
+    "Goal",
     "Ingest",
     "Llama",
     "Lora",
+    "Memorisation",
     "MixtureFolder",
+    "OtherPictures",
     "Paths",
     "PerceptualTerm",
     "Privacy",

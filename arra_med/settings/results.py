@@ -1,11 +1,11 @@
 """Settings of generation and evaluation."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from arra_med.config import PluginConfig, plugin_field
-from arra_med.registry import EXTRACTORS, JUDGES
+from arra_med.config import PluginConfig, plugins_field
+from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES
 from arra_med.settings.checks import not_negative, positive
 
 
@@ -62,6 +62,10 @@ class Generation:
             faster. By default from 256 pictures on.
         prompt_in_metadata: write the prompt's text into each PNG.
         dicom: write each picture as DICOM Secondary Capture too, marked as synthetic.
+        swap_sides: draw only prompts that name exactly one side, with left and right exchanged and
+            under their own keys, so that each differs from its counterpart by the prompt alone;
+            what has no counterpart (right middle lobe, lingula) is left out. ``limit`` is applied
+            before; not with ``prompt``. Evaluation sees by them whether the side is drawn.
         diffusers: draw with this pipeline instead of the export.
     """
 
@@ -88,6 +92,7 @@ class Generation:
     compile: bool | None = None
     prompt_in_metadata: bool = False
     dicom: bool = False
+    swap_sides: bool = False
     diffusers: Diffusers | None = None
 
     def __post_init__(self) -> None:
@@ -121,24 +126,123 @@ class Generation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherPictures:
+    """Pictures of another generator, to be compared with the run's own.
+
+    Attributes:
+        name: what the report calls it.
+        folder: what ``generate`` wrote, or any folder of pictures with a CSV table beside them.
+        table: the CSV table of a plain folder: columns ``key`` and ``file``, and ``index`` where a
+            prompt has several pictures; by default the folder's ``pictures.csv``.
+    """
+
+    name: str
+    folder: Path
+    table: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("name must not be empty: the report shows it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memorisation:
+    """Search for copies of training pictures among the generated ones.
+
+    Attributes:
+        enabled: whether to search; the report says so if not.
+        false_match_rate: share of real pictures of other patients that the thresholds let through.
+        planted: training pictures that are copied in several ways as the positive control.
+    """
+
+    enabled: bool = True
+    false_match_rate: float = 0.01
+    planted: int = 200
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_match_rate < 1:
+            raise ValueError(f"false_match_rate must be in (0, 1), got {self.false_match_rate}")
+        positive(self, "planted")
+
+
+GoalMeasure = Literal[
+    "auroc", "missed_per_100", "invented_per_100", "precision", "recall", "coverage",
+    "kid_over_reference", "text_alignment", "copies_per_100", "view_agreement", "side_agreement",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What was to be reached, set before the pictures were seen.
+
+    Attributes:
+        measure: what is meant; of several judges or encoders the worst independent one counts.
+        finding: one finding of the judge; all scored ones together if not given.
+        at_least: smallest value that is good enough.
+        at_most: largest value that is good enough.
+    """
+
+    measure: GoalMeasure
+    finding: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give one of at_least and at_most")
+        if self.finding is not None and self.measure not in (
+            "auroc", "missed_per_100", "invented_per_100"
+        ):  # fmt: skip
+            raise ValueError(f"{self.measure} is not measured by finding: remove 'finding'")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """``evaluate``: how the pictures are judged.
 
     Attributes:
-        judge: classifier that says what a picture shows; never the run's teacher.
-        extractor: encoder for FD and KID.
+        judges: classifiers that say what a picture shows; never the run's teacher. The report's
+            first page is about the first independent one.
+        extractors: encoders for distances between sets and the search for copies.
+        image_text: encoders that say how well a picture fits its prompt; none by default.
+        others: other generators' pictures of the same prompts, compared with the run's own.
+        swapped: folder of pictures drawn with ``generation.swap_sides``, for the test of sides.
+        memorisation: see :class:`Memorisation`.
+        goals: see :class:`Goal`.
+        labels: where a prompt's labels come from: ``dataset`` (its columns, and a labeller of the
+            prompt's text for samples without any) or ``prompt`` (the labeller for all).
+        force_fd: give Fréchet distances below two pictures a dimension too, marked as biased.
+        chexgenbench: print CheXGenBench's published rows beside ours; needs the extractor
+            ``teacher`` with ``rad-dino`` and that protocol's preprocessing.
         bootstrap: resamples for intervals.
         min_positives: findings with fewer positive samples are reported as "too few", not scored.
         batch_size: pictures a forward pass.
+        workers: processes that decode pictures; by default one a core, none for a few pictures.
         panels: pictures shown side by side in the report.
     """
 
-    judge: PluginConfig = plugin_field(JUDGES)
-    extractor: PluginConfig = plugin_field(EXTRACTORS)
+    judges: tuple[PluginConfig, ...] = plugins_field(JUDGES)
+    extractors: tuple[PluginConfig, ...] = plugins_field(EXTRACTORS)
+    image_text: tuple[PluginConfig, ...] = plugins_field(IMAGE_TEXT_ENCODERS)
+    others: tuple[OtherPictures, ...] = ()
+    swapped: Path | None = None
+    memorisation: Memorisation = field(default_factory=Memorisation)
+    goals: tuple[Goal, ...] = ()
+    labels: Literal["dataset", "prompt"] = "dataset"
+    force_fd: bool = False
+    chexgenbench: bool = False
     bootstrap: int = 1000
     min_positives: int = 20
     batch_size: int = 64
+    workers: int | None = None
     panels: int = 12
 
     def __post_init__(self) -> None:
         positive(self, "bootstrap", "min_positives", "batch_size", "panels")
+        if self.workers is not None:
+            not_negative(self, "workers")
+        if not self.judges or not self.extractors:
+            raise ValueError("name at least one of 'judges' and one of 'extractors'")
+        names = [other.name for other in self.others]
+        if len(set(names)) < len(names):
+            raise ValueError("two of 'others' have the same name")

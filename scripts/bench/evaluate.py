@@ -1,16 +1,24 @@
-"""Distances and the memorisation search of the evaluation, against the device's matrix product.
+"""Extraction, distances and the memorisation search of the evaluation, against their bounds.
 
     python scripts/bench/evaluate.py                             # all, at the sizes of issue 8
-    python scripts/bench/evaluate.py --only memorisation --device cuda
+    python scripts/bench/evaluate.py --only memorisation extraction --device cuda
 
 A bound is the time of the floating-point operations at the rate of the device's own square matrix
 product, or of the bytes at the rate of its own copy, whichever is longer, both measured in the same
 run. Seconds of the processor count all threads: where they fall well short of threads × wall time,
 others used the cores too. The whole ``fidelity`` (with its intervals) is timed at its own size.
+
+Extraction: drawn films in a prepared folder go through ``predict``; the rate leaves out the start
+(worker processes, the batches they hold ready). Its bounds are the same network on a batch that is
+on the device already (goal: 90 % of it), and decoding alone: one core's rate times the cores. On a
+CPU both are done by the same cores, so that no program can be faster than
+1 / (1 / forward + 1 / decoding). Without workers the network's part of the processor's time is the
+share that does not depend on who else uses the cores.
 """
 
 import argparse
 import re
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +26,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from harness import copy_bytes, describe, matmul_flops
+from harness import copy_bytes, describe, matmul_flops, seconds
+from networks import NETWORKS, save_films
 
 from arra_med.eval.fidelity import (
     FeatureStats,
@@ -28,10 +37,14 @@ from arra_med.eval.fidelity import (
     kid,
     prdc,
 )
+from arra_med.eval.inference import FolderPictures, predict
 from arra_med.eval.memorisation import Pictures, Space, memorisation
 from arra_med.eval.neighbours import nearest
+from arra_med.parallel import available_cores, torch_threads
+from arra_med.picture_loader import to_picture
+from arra_med.store import PreparedFolder
 
-CASES = ("memorisation", "fd", "stats", "kid", "prdc", "fidelity")
+CASES = ("extraction", "memorisation", "fd", "stats", "kid", "prdc", "fidelity")
 Result = TypeVar("Result")
 
 
@@ -40,6 +53,10 @@ def main() -> None:
     options = _options()
     device = torch.device(options.device)
     print(describe(device))
+    if "extraction" in options.only:
+        _extraction(options, device)
+    if set(options.only) == {"extraction"}:
+        return
     single, double = (matmul_flops(device, t) for t in (torch.float32, torch.float64))
     copied = copy_bytes(device)
     print(
@@ -48,8 +65,94 @@ def main() -> None:
     )
     if "memorisation" in options.only:
         _memorisation(options, device, single, copied)
-    if set(options.only) - {"memorisation"}:
+    if set(options.only) - {"extraction", "memorisation"}:
         _distances(options, device, double)
+
+
+def _extraction(options: argparse.Namespace, device: torch.device) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save_films(Path(scratch) / "prepared", options.pictures, options.picture_size)
+        print(f"extraction: {options.pictures} films of {options.picture_size} px, float32")
+        for name in options.networks:
+            network = NETWORKS[name]().to(device).eval()
+            forward, used, decoding = _bounds(network, folder, options.batch_size, device)
+            print(f"  {name}: forward alone {forward:.1f} images/s, decoding alone {decoding:.1f}")
+            both = 1 / (1 / forward + 1 / decoding)
+            bound = both if device.type == "cpu" else min(forward, decoding)
+            for workers in options.workers or [None]:
+                rate, start, all_used = _predict_rate(network, folder, options, workers, device)
+                how = "default" if workers is None else workers
+                print(
+                    f"  {name}, workers {how}: {rate:.1f} images/s after {start:.1f} s: "
+                    f"{rate / forward:.0%} of forward alone (goal 90 %), {rate / bound:.0%} of the "
+                    f"bound; the network took {used / all_used:.0%} of this process's processor",
+                    flush=True,
+                )
+
+
+@torch.inference_mode()
+def _bounds(
+    network: torch.nn.Module, folder: PreparedFolder, batch_size: int, device: torch.device
+) -> tuple[float, float, float]:
+    """What extraction is held against.
+
+    Returns:
+        pictures a second of the network on a batch that is there, processor seconds a picture of
+        it, and pictures a second of decoding on all cores.
+    """
+    pngs = [png for _, png in folder.read_chunk(0, 0)]
+    with torch_threads(1):
+        begun, done = time.perf_counter(), 0
+        while time.perf_counter() < begun + 2:
+            network.transform(to_picture(pngs[done % len(pngs)]))
+            done += 1
+        decoding = available_cores() * done / (time.perf_counter() - begun)
+    decoded = [network.transform(to_picture(pngs[i % len(pngs)])) for i in range(batch_size)]
+    batch = torch.stack(decoded).to(device)
+    turns, repeats = (10, 5) if device.type == "cuda" else (1, 5)
+
+    def forward() -> None:
+        for _ in range(turns):
+            network(batch)
+
+    network(batch)
+    used = time.process_time()
+    taken = seconds(forward, device, repeats)
+    used = (time.process_time() - used) / (repeats + 1)  # a warm-up is not timed
+    return turns * batch_size / taken, used / turns / batch_size, decoding
+
+
+def _predict_rate(
+    network: torch.nn.Module,
+    folder: PreparedFolder,
+    options: argparse.Namespace,
+    workers: int | None,
+    device: torch.device,
+) -> tuple[float, float, float]:
+    """Pictures a second of ``predict``, seconds before they count, processor seconds a picture."""
+    arrivals: list[tuple[float, int]] = []
+    watch = network.register_forward_pre_hook(
+        lambda _, given: arrivals.append((time.perf_counter(), len(given[0])))
+    )
+    begun, used = time.perf_counter(), time.process_time()
+    predict(
+        network,
+        FolderPictures(folder, folder.keys),
+        batch_size=options.batch_size,
+        device=device,
+        what="bench",
+        workers=workers,
+    )
+    ended, used = time.perf_counter(), time.process_time() - used
+    watch.remove()
+    # those held ready when the first batch came were decoded before the clock starts
+    ready = 2 * (available_cores() if workers is None else workers)
+    ready = max(1, min(ready, len(arrivals) // 4))
+    if len(arrivals) < 2:
+        raise SystemExit("one batch says nothing of a rate: take more --pictures")
+    counted = sum(size for _, size in arrivals[ready:])
+    rate = counted / (ended - arrivals[ready][0])
+    return rate, arrivals[ready][0] - begun, used / len(folder.keys)
 
 
 def _memorisation(
@@ -163,6 +266,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--pictures", type=int, help="for extraction")
+    parser.add_argument("--picture-size", type=int, default=512)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--workers", type=int, nargs="+", help="by default what predict takes")
     parser.add_argument("--n", type=int, default=10_000, help="vectors of a set")
     parser.add_argument("--dimension", type=int, default=2048)
     parser.add_argument("--queries", type=int, default=5000, help="generated pictures")
@@ -170,7 +278,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--train-dimension", type=int, default=768)
     parser.add_argument("--fidelity-n", type=int, default=2000)
     parser.add_argument("--fidelity-dimension", type=int, default=512)
-    return parser.parse_args()
+    options = parser.parse_args()
+    cpu = torch.device(options.device).type == "cpu"
+    options.pictures = options.pictures or (64 if cpu else 32_768)
+    options.batch_size = options.batch_size or (8 if cpu else 64)
+    return options
 
 
 if __name__ == "__main__":

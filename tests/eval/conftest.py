@@ -3,136 +3,23 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from arra_med.images import encode_png
-
-Results = dict[str, Any]
-
-
-def estimate(value: float, half: float, n: int | None = None) -> Results:
-    """A value with a symmetric interval, kept within [-1, 1]."""
-    ends: Results = {"value": value, "low": max(-1.0, value - half), "high": min(1.0, value + half)}
-    return ends if n is None else ends | {"n": n}
-
-
-def finding(name: str, positives: int, real: float, made: float, half: float = 0.05) -> Results:
-    missed, real_missed = 100 * (1 - made) * 0.9, 100 * (1 - real) * 0.9
-    return {
-        "finding": name,
-        "positives": positives,
-        "negatives": 260 - positives,
-        "uncertain": 12,
-        "unknown": 28,
-        "status": "scored",
-        "threshold": 0.37,
-        "auroc_real": estimate(real, 0.03),
-        "auroc_generated": estimate(made, half),
-        "auroc_difference": estimate(made - real, half),
-        "sensitivity": estimate(1 - missed / 100, 0.07),
-        "specificity": estimate(1 - 0.8 * missed / 100, 0.05),
-        "missed_per_100": missed,
-        "invented_per_100": 0.8 * missed,
-        "real_missed_per_100": real_missed,
-        "real_invented_per_100": 0.8 * real_missed,
-        "agreement": estimate(0.5 + made / 3, 0.04),
-        "warning": None,
-    }
-
-
-def too_few(name: str, positives: int) -> Results:
-    row = dict.fromkeys(finding(name, positives, 0.9, 0.8))
-    return row | {
-        "finding": name,
-        "positives": positives,
-        "negatives": 280 - positives,
-        "uncertain": 4,
-        "unknown": 16,
-        "status": "too few",
-        "status_note": "7 prompts with it and 40 without; 20 of each are needed",
-    }
-
-
-def fidelity(name: str, *, independent: bool, trained_on: str, dimension: int) -> Results:
-    return {
-        "extractor": name,
-        "dimension": dimension,
-        "trained_on": trained_on,
-        "preprocessing": "64 px, grey, values in [0, 1]",
-        "independent": independent,
-        "n_real": 300,
-        "n_generated": 600,
-        "fd": 21.4,
-        "fd_note": "",
-        "fd_reference": 6.1,
-        "kid": {"value": 0.0213, "low": 0.0181, "high": 0.0248},
-        "kid_reference": {"value": 0.0002, "low": -0.0011, "high": 0.0016},
-        "precision": 0.71,
-        "recall": 0.44,
-        "density": 0.83,
-        "coverage": 0.58,
-        "prdc_k": 5,
-        "prdc_reference": {"precision": 0.88, "recall": 0.87, "density": 0.99, "coverage": 0.95},
-    }
-
-
-def panel(rule: str, number: int) -> Results:
-    prompts = (
-        "PA view chest x-ray image, moderate left pleural effusion. Heart size is normal.",
-        "AP view chest x-ray image, cardiomegaly. No pneumothorax or focal consolidation.",
-        "PA view chest x-ray image, right lower lobe consolidation, may represent pneumonia.",
-        "Lateral view chest x-ray image, no acute cardiopulmonary process.",
-    )
-    asked = (["Pleural Effusion"], ["Cardiomegaly"], ["Consolidation"], [])[number % 4]
-    names = ("Pleural Effusion", "Cardiomegaly", "Consolidation", "Nodule", "Support Devices")
-    rng = np.random.default_rng(number)
-    made = {name: float(rng.uniform(0.02, 0.3)) for name in names}
-    real = {name: float(rng.uniform(0.02, 0.3)) for name in names}
-    for name in asked:
-        made[name] = 0.12 if rule == "worst" else 0.83
-        real[name] = 0.93
-    if rule == "worst":
-        made["Nodule"] = 0.71
-    stem = f"panels/{rule}-{number}"
-    return {
-        "rule": rule,
-        "key": f"p{1000 + number}/s{number}/d{number}",
-        "index": number % 2,
-        "view": ("PA", "AP", "PA", "lateral")[number % 4],
-        "prompt": prompts[number % 4],
-        "generated": f"{stem}-generated.png",
-        "real": f"{stem}-real.png",
-        "asked": asked,
-        "judge_generated": made,
-        "judge_real": real,
-    }
+from tests.eval import example_results as example
+from tests.eval.example_results import Results
 
 
 def build_results() -> Results:
     """What ``evaluate`` writes for a fair generator of phantoms."""
-    findings = [
-        finding("Pleural Effusion", 84, 0.94, 0.86),
-        finding("Cardiomegaly", 71, 0.95, 0.90, 0.04),
-        finding("Pneumothorax", 38, 0.91, 0.63, 0.10),
-        finding("Consolidation", 52, 0.88, 0.74, 0.07),
-        finding("Nodule", 29, 0.83, 0.53, 0.11),
-        finding("Support Devices", 60, 0.90, 0.96, 0.03),
-        too_few("Enlarged Cardiomediastinum", 7),
-        too_few("Fracture", 1),
-    ]
-    findings[5]["auroc_difference"] = estimate(0.06, 0.03)
-    findings[5]["warning"] = (
-        "the judge recognises this finding better in generated than in real pictures: a sign of "
-        "caricature, not of quality"
-    )
     return {
         "kind": "evaluation",
         "schema_version": 1,
         "status": "complete",
         "status_reasons": [],
+        "goals": example.goals(),
         "model": {
             "name": "phantom-llama-arra",
             "backbone": {"kind": "llama", "layers": 4, "hidden_size": 256},
@@ -141,6 +28,7 @@ def build_results() -> Results:
             "steps": 1200,
         },
         "cohort": {
+            "dataset": "phantom",
             "split": "test",
             "prompts": 300,
             "generated": 600,
@@ -159,41 +47,48 @@ def build_results() -> Results:
                 {"step": "of these, unreadable and left out", "count": 0},
                 {"step": "pictures evaluated", "count": 600},
             ],
+            "labels_from": {"dataset": 270, "prompt": 30},
+            "resized": None,
         },
+        "preflight": example.preflight(),
         "fidelity": [
-            fidelity(
-                "cnn-64",
-                independent=True,
-                trained_on="labels of the train split of drawn phantoms",
-                dimension=128,
-            ),
-            fidelity(
-                "linear-teacher",
-                independent=False,
-                trained_on="labels of the train split of drawn phantoms",
-                dimension=64,
-            )
-            | {"fd": None, "fd_note": "not given: 90 pictures are too few", "recall": 0.61},
+            example.fidelity("cnn-64", independent=True, dimension=128),
+            example.fidelity("linear-teacher", independent=False, dimension=64)
+            | {"fd": None, "fd_note": "not given: 90 pictures are too few", "recall": 0.61}
+            | {"fd_infinity": None},
         ],
         "similarity": {
-            "paired": estimate(0.412, 0.012, 600),
-            "paired_floor": estimate(0.355, 0.011, 600),
-            "diversity_generated": estimate(0.431, 0.009, 2000),
-            "diversity_real": estimate(0.362, 0.010, 2000),
+            "paired": example.estimate(0.412, 0.012, 600),
+            "paired_floor": example.estimate(0.355, 0.011, 600),
+            "diversity_generated": example.estimate(0.431, 0.009, 2000),
+            "diversity_real": example.estimate(0.362, 0.010, 2000),
+            "same_prompt_generated": example.estimate(0.634, 0.014, 600) | {"pairs": 300},
             "method": "MS-SSIM (MONAI) at 64 px: 3 scales, data range 255",
         },
-        "judge": {
-            "name": "cnn-judge-64",
-            "trained_on": "labels of the train split of drawn phantoms",
-            "preprocessing": "64 px, grey",
-            "independent": True,
-            "threshold_rule": "balanced point on the real pictures of the validate split",
+        "judges": example.judges(),
+        "view": example.view(),
+        "laterality": example.laterality(),
+        "text": [
+            example.text("clip-64", independent=True, normalised=0.58),
+            example.text("linear-teacher-text", independent=False, normalised=0.84),
+        ],
+        "memorisation": example.memorisation(),
+        "labels": {
+            "labelled": 30,
+            "checked": 270,
+            "findings": [
+                {"finding": "Pleural Effusion", "n": 262, "agreement": 0.97, "kappa": 0.93}
+                | {"sensitivity": 0.96, "specificity": 0.98},
+                {"finding": "Nodule", "n": 259, "agreement": 0.99, "kappa": 0.95}
+                | {"sensitivity": 0.93, "specificity": 1.0},
+            ],
+            "note": "",
         },
-        "findings": findings,
-        "overall": {"auroc_real": estimate(0.902, 0.014), "auroc_generated": estimate(0.77, 0.028)},
-        "panels": [panel("random", n) for n in range(4)]
-        + [panel("worst", n) for n in range(3)]
-        + [panel("best", n) for n in range(1, 3)],
+        "comparison": example.comparison(),
+        "panels": [example.panel("random", n) for n in range(4)]
+        + [example.panel("worst", n) for n in range(3)]
+        + [example.panel("best", n) for n in range(1, 3)]
+        + [example.panel("closest", n) for n in (1, 3)],
         "protocol": {
             "seed": 7,
             "bootstrap": 1000,
@@ -201,8 +96,10 @@ def build_results() -> Results:
             "versions": {"arra_med": "0.1.0", "torch": "2.14.0", "monai": "1.5.1"},
             "prepared": "9f" * 32,
             "generated": "4c" * 32,
-            "extractor": {"plugin": "cnn", "weights": "e1" * 32, "prepared": "9f" * 32},
-            "judge": {"plugin": "cnn", "weights": "d3" * 32, "prepared": "9f" * 32},
+            "extractors": [{"plugin": "cnn", "weights": "e1" * 32, "fitted_splits": ["train"]}],
+            "judges": [{"plugin": "cnn", "weights": "d3" * 32, "fitted_splits": ["train"]}],
+            "intervals": "95 %, percentile bootstrap over patients; KID's over pictures",
+            "multiplicity": "Holm over the scored findings of a judge",
             "uncertain_labels": "left out",
             "resize": "none: all pictures are 64 px",
         },

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from arra_med.eval.consistency import (
     Verdicts,
@@ -27,38 +27,10 @@ def test_counts_add_up():
     assert sum(count_labels(values).values()) == len(values)
 
 
-def test_balanced_threshold_by_hand():
-    labels = np.array([0, 0, 0, 1, 1, 1, -1, NAN])
-    probabilities = np.array([0.1, 0.2, 0.6, 0.5, 0.7, 0.9, 0.99, 0.0])
-    # at 0.55: sensitivity 2/3, specificity 2/3; uncertain and unknown pictures do not count
-    assert balanced_threshold(labels, probabilities) == pytest.approx(0.55)
-
-
 def test_balanced_threshold_separates_what_is_separable():
     assert balanced_threshold(np.array([0, 1]), np.array([0.2, 0.8])) == pytest.approx(0.5)
     assert balanced_threshold(np.array([1, 1]), np.array([0.2, 0.8])) is None
     assert balanced_threshold(np.array([NAN, -1]), np.array([0.2, 0.8])) is None
-
-
-def test_a_finding_by_hand():
-    labels = label_array([1, 1, 1, 1, 0, 0, 0, 0, -1, None])
-    real = np.array([0.9, 0.8, 0.7, 0.4, 0.1, 0.2, 0.3, 0.6, 0.9, 0.1])
-    generated = np.array([0.9, 0.2, 0.7, 0.4, 0.1, 0.8, 0.7, 0.6, 0.1, 0.1])
-    result = judge_finding(
-        Verdicts(labels=labels, generated=generated, real=real, threshold=0.5), bootstrap(10)
-    )
-    assert result["sensitivity"]["value"] == 0.5  # 2 of 4
-    assert result["specificity"]["value"] == 0.25  # 1 of 4
-    assert result["missed_per_100"] == 50
-    assert result["invented_per_100"] == 75
-    assert result["real_missed_per_100"] == 25
-    assert result["real_invented_per_100"] == 25
-    assert result["agreement"]["value"] == pytest.approx(6 / 10)  # unlabelled pictures count too
-    known = np.isin(labels, [0, 1])
-    expected = [roc_auc_score(labels[known], p[known]) for p in (generated, real)]
-    assert result["auroc_generated"]["value"] == pytest.approx(expected[0])
-    assert result["auroc_real"]["value"] == pytest.approx(expected[1])
-    assert result["auroc_difference"]["value"] == pytest.approx(expected[0] - expected[1])
 
 
 def test_uncertain_and_unknown_labels_change_nothing_but_agreement():
@@ -78,19 +50,6 @@ def test_uncertain_and_unknown_labels_change_nothing_but_agreement():
         assert first[name]["value"] == second[name]["value"]
 
 
-def test_better_than_real_is_a_warning():
-    rng = np.random.default_rng(1)
-    labels = np.array([1.0, 0.0] * 60)
-    real = 0.5 * labels + rng.normal(size=120) * 0.5
-    caricature = labels + rng.normal(size=120) * 0.05
-    verdicts = Verdicts(labels=labels, generated=caricature, real=real, threshold=0.5)
-    assert "caricature" in judge_finding(verdicts, bootstrap(120))["warning"]
-    fair = Verdicts(labels=labels, generated=real, real=real, threshold=0.5)
-    assert judge_finding(fair, bootstrap(120))["warning"] is None
-    blind = Verdicts(labels=labels, generated=real, real=rng.normal(size=120), threshold=0.5)
-    assert "hardly recognises" in judge_finding(blind, bootstrap(120))["warning"]
-
-
 def test_without_a_threshold_rates_are_null_with_the_reason():
     labels = np.array([1.0, 0.0] * 20)
     scores = np.linspace(0, 1, 40)
@@ -99,7 +58,7 @@ def test_without_a_threshold_rates_are_null_with_the_reason():
     )
     assert result["threshold"] is None
     assert result["sensitivity"] is None
-    assert result["missed_per_100"] is None
+    assert result["missed_per_100"] is result["missed_more_p"] is None
     assert "validate split" in result["missed_per_100_note"]
     assert result["auroc_real"]["value"] == pytest.approx(0.475)
 
@@ -120,7 +79,8 @@ def test_overall_is_the_mean_over_findings():
     assert result["auroc_generated"]["value"] == pytest.approx(expected)
     assert result["auroc_generated"]["low"] < expected < result["auroc_generated"]["high"]
     nothing = overall([], bootstrap(80))
-    assert nothing["auroc_real"] is None
+    assert set(nothing) == set(result) | {f"{name}_note" for name in result}
+    assert nothing["auroc_real"] is nothing["missed_more"] is None
     assert nothing["auroc_real_note"]
 
 
@@ -131,3 +91,44 @@ def test_disagreement_uses_known_labels_only():
         disagreement(labels, probabilities, 4), [0.3, 0.3, NAN, 0.2], atol=1e-12
     )
     assert np.isnan(disagreement({}, {}, 2)).all()
+
+
+def test_histograms_count_generated_pictures_and_each_real_one_once():
+    result = judge_finding(
+        Verdicts(
+            labels=label_array([1, 1, 1, 0, None]),
+            generated=np.array([0.05, 0.1, 1.0, 0.31, 0.5]),
+            real=np.array([0.95, 0.95, 0.2, 0.0, 0.5]),
+            threshold=0.5,
+            prompts=["a", "a", "b", "c", "d"],
+        ),
+        bootstrap(5),
+    )
+    histogram = result["histogram"]
+    assert histogram["edges"] == pytest.approx(np.linspace(0, 1, 11))
+    assert histogram["asked_generated"] == [1, 1, 0, 0, 0, 0, 0, 0, 0, 1]  # 1 is in the last
+    assert histogram["asked_real"] == [0, 0, 1, 0, 0, 0, 0, 0, 0, 1]  # one picture of prompt a
+    assert histogram["excluded_generated"] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert histogram["excluded_real"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert result["unmentioned"] == 1
+
+
+def test_verdicts_that_are_no_probabilities_are_refused():
+    labels, logits = np.array([1.0, 0.0]), np.array([3.2, -1.0])
+    with pytest.raises(ValueError, match=r"got -1 to 3\.2 on generated pictures"):
+        judge_finding(
+            Verdicts(labels=labels, generated=logits, real=labels, threshold=0.5), bootstrap(2)
+        )
+
+
+def test_kappa_equals_sklearn():
+    rng = np.random.default_rng(4)
+    real = rng.random(200)
+    generated = np.where(rng.random(200) < 0.7, real, rng.random(200))
+    labels = (real + rng.random(200) > 1).astype(float)
+    result = judge_finding(
+        Verdicts(labels=labels, generated=generated, real=real, threshold=0.7), bootstrap(200)
+    )
+    kappa = result["agreement_kappa"]
+    assert kappa["value"] == pytest.approx(cohen_kappa_score(generated >= 0.7, real >= 0.7))
+    assert kappa["low"] < kappa["value"] < kappa["high"]

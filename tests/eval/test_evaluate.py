@@ -126,7 +126,7 @@ def run(base, tmp_path):
                 generated=tmp_path / "generated",
                 evaluation=tmp_path / name,
             ),
-            evaluation=Evaluation(judge=plugin, extractor=plugin, **values),
+            evaluation=Evaluation(**{"judges": (plugin,), "extractors": (plugin,)} | values),
         )
         return evaluate(settings, device=CPU)
 
@@ -176,7 +176,7 @@ def test_a_faithful_generator_end_to_end(generated, run, prepared):
     )
     assert "2 scales" in similarity["method"]
 
-    findings = {row["finding"]: row for row in results["findings"]}
+    findings = {row["finding"]: row for row in results["judges"][0]["findings"]}
     assert list(findings) == list(LABELS)
     for row in findings.values():
         total = row["positives"] + row["negatives"] + row["uncertain"] + row["unknown"]
@@ -191,7 +191,7 @@ def test_a_faithful_generator_end_to_end(generated, run, prepared):
         assert row["auroc_generated"]["value"] > 0.95
         assert 0 < row["threshold"] < 1
         assert row["missed_per_100"] == pytest.approx(100 * (1 - row["sensitivity"]["value"]))
-    assert results["overall"]["auroc_generated"]["value"] > 0.95
+    assert results["judges"][0]["overall"]["auroc_generated"]["value"] > 0.95
     assert results["protocol"]["prepared"] == prepared.content_hash
 
     scores = pd.read_parquet(folder / "scores.parquet")
@@ -202,8 +202,14 @@ def test_a_faithful_generator_end_to_end(generated, run, prepared):
 def test_panels_show_the_pictures_they_name(generated, run, prepared):
     folder = run()
     rows = read(folder)["panels"]
-    assert [row["rule"] for row in rows] == ["random"] * 4 + ["worst"] * 2 + ["best"] * 2
-    assert len({(row["key"], row["index"]) for row in rows}) == 8
+    rules = ["random"] * 4 + ["worst"] * 2 + ["best"] * 2 + ["closest"] * 4
+    assert [row["rule"] for row in rows] == rules
+    assert len({(row["key"], row["index"]) for row in rows[:8]}) == 8
+    near = prepared.images([row["train_key"] for row in rows[8:]])
+    for row in rows[8:]:
+        assert prepared.row(row["train_key"])["split"] == "train"
+        assert (folder / row["real"]).read_bytes() == near[row["train_key"]]
+    rows = rows[:8]
     real = prepared.images([row["key"] for row in rows])
     for row in rows:
         made = generated / image_name(row["key"], row["index"])
@@ -255,7 +261,7 @@ def test_a_generator_that_ignores_prompts_and_one_that_collapsed(prepared, run, 
         tmp_path / "generated", rows, dict(zip((r["file"] for r in rows), shuffled, strict=True))
     )
     ignoring = read(run("ignoring"))
-    findings = {row["finding"]: row for row in ignoring["findings"]}
+    findings = {row["finding"]: row for row in ignoring["judges"][0]["findings"]}
     assert findings["Pleural Effusion"]["auroc_generated"]["value"] < 0.1  # alternating labels
     assert findings["Pleural Effusion"]["auroc_difference"]["high"] < 0
     assert findings["Pleural Effusion"]["missed_per_100"] > 90
@@ -264,7 +270,7 @@ def test_a_generator_that_ignores_prompts_and_one_that_collapsed(prepared, run, 
     collapsed = read(run("collapsed"))
     assert collapsed["similarity"]["diversity_generated"]["value"] == pytest.approx(1, abs=1e-4)
     assert collapsed["fidelity"][0]["recall"] == 0
-    assert collapsed["overall"]["auroc_generated"]["value"] == pytest.approx(0.5)
+    assert collapsed["judges"][0]["overall"]["auroc_generated"]["value"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("how", ["weights", "name"])
@@ -278,10 +284,10 @@ def test_a_judge_that_was_the_teacher_makes_it_incomplete(base, prepared, run, t
     )
     results = read(run())
     assert results["status"] == "incomplete"
-    assert not results["judge"]["independent"]
+    assert not results["judges"][0]["independent"]
     assert not results["fidelity"][0]["independent"]
     assert any("judge" in r and "aligned to" in r for r in results["status_reasons"])
-    assert results["findings"][0]["auroc_generated"]["value"] > 0.9  # shown, but marked
+    assert results["judges"][0]["findings"][0]["auroc_generated"]["value"] > 0.9  # shown, but marked
 
 
 def test_another_teacher_leaves_the_judge_independent(prepared, run, tmp_path):
@@ -311,10 +317,10 @@ def test_too_few_pictures_are_said_so(prepared, run, tmp_path):
     assert results["status_reasons"] == ["No finding had enough pictures to be scored."]
     assert results["fidelity"][0]["fd"] is None
     assert "12 pictures are fewer than twice the 8" in results["fidelity"][0]["fd_note"]
-    assert results["findings"][0]["status"] == "too few"
-    assert results["findings"][0]["auroc_generated"] is None
-    assert "8 of each are needed" in results["findings"][0]["status_note"]
-    assert results["overall"]["auroc_real"] is None
+    assert results["judges"][0]["findings"][0]["status"] == "too few"
+    assert results["judges"][0]["findings"][0]["auroc_generated"] is None
+    assert "8 of each are needed" in results["judges"][0]["findings"][0]["status_note"]
+    assert results["judges"][0]["overall"]["auroc_real"] is None
     assert [s["count"] for s in results["cohort"]["flow"]] == [160, 112, 48, 36, 12, 12, 0, 12]
 
 

@@ -104,7 +104,12 @@ def test_what_cannot_be_had_says_why():
     rare = bootstrap(["a", "b", "c"]).interval(auroc(np.array([1.0, 0, 0]), np.array([1.0, 0, 0])))
     assert rare.value == 1
     assert rare.low is None
-    assert "resamples" in rare.note
+    assert "all pictures of one kind are of one patient" in rare.note
+    sometimes = bootstrap(["a", "b", "c"]).interval(
+        lambda w: np.where(w[:, 0] > 0, w[:, 1] / np.maximum(w[:, 0], 1), np.nan)
+    )
+    assert (sometimes.value, sometimes.low) == (1, None)
+    assert "resamples" in sometimes.note
     with pytest.raises(ValueError, match="empty"):
         bootstrap([])
 
@@ -115,3 +120,71 @@ def test_exact_share_equals_scipys_clopper_pearson(count, n):
     assert share.value == count / n
     assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
     assert exact_share(0, 0).value is None
+
+
+def test_a_share_of_single_pictures_has_wilsons_interval():
+    hits = np.repeat([1.0, 0.0], [30, 70])
+    interval = bootstrap([str(i) for i in range(100)]).interval(weighted_mean(hits))
+    expected = binomtest(30, 100).proportion_ci(method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=2e-3)
+
+
+@pytest.mark.parametrize("hit", [0.0, 1.0])
+def test_a_share_of_none_or_all_has_an_interval_that_patients_widen(hit):
+    alone = bootstrap([str(i) for i in range(40)]).interval(weighted_mean(np.full(40, hit)))
+    four = bootstrap([str(i // 4) for i in range(40)]).interval(weighted_mean(np.full(40, hit)))
+    assert alone.value == four.value == hit
+    widths = [interval.high - interval.low for interval in (alone, four)]
+    assert 0.05 < widths[0] < 0.15
+    assert 0.25 < widths[1] < 0.4  # as if ten pictures
+    assert 0 <= four.low < four.high <= 1
+
+
+def test_equal_shares_and_perfect_areas_have_a_difference_with_an_interval():
+    labels, clusters = np.array([1.0, 0.0] * 30), [str(i) for i in range(60)]
+    perfect = auroc(labels, labels)
+    for measure in (perfect, weighted_mean(np.where(labels == 1, 1.0, np.nan))):
+        gap = bootstrap(clusters).interval(difference(measure, measure))
+        assert (gap.value, gap.p) == (0, 1)
+        assert -0.2 < gap.low < -0.05 < 0.05 < gap.high < 0.2
+    area = bootstrap(clusters).interval(perfect)
+    assert area.value == area.high == 1
+    assert 0.8 < area.low < 0.95
+
+
+def test_an_areas_variance_is_that_of_delong():
+    """On the scale of logits, from a double loop over placement values; patients of one picture."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat([1.0, 0.0], [30, 50])
+    scores = np.round(labels + rng.normal(size=80), 1)  # some ties
+    wins = (scores[:30, None] > scores[30:]) + 0.5 * (scores[:30, None] == scores[30:])
+    area = wins.mean()
+    variance = wins.mean(axis=1).var(ddof=1) / 30 + wins.mean(axis=0).var(ddof=1) / 50
+    interval = bootstrap([str(i) for i in range(80)]).interval(auroc(labels, scores))
+    logits = np.log([interval.low / (1 - interval.low), interval.high / (1 - interval.high)])
+    found = np.diff(logits)[0] / 2 * area * (1 - area) / np.sqrt(variance)
+    assert logits.mean() == pytest.approx(np.log(area / (1 - area)))
+    assert 1.96 < found < 2.15  # Student's t with no more than 29 degrees of freedom
+
+
+def test_p_follows_the_interval_and_the_size_of_the_difference():
+    rng = np.random.default_rng(4)
+    clusters, p_values = [str(i) for i in range(60)], []
+    for size in (0.0, 0.1, 0.2, 0.4, 0.8):
+        first, second = rng.normal(size, 0.5, size=(60)), rng.normal(0, 0.5, size=60)
+        gap = bootstrap(clusters).interval(difference(weighted_mean(first), weighted_mean(second)))
+        assert (gap.p < 0.05) == (gap.low > 0 or gap.high < 0)
+        p_values.append(gap.p)
+    assert p_values[0] > 0.05
+    assert 0 < p_values[-1] < 1e-6  # beyond what resamples can count
+    per_100 = gap.times(100)
+    assert (per_100.low, per_100.p) == (100 * gap.low, gap.p)
+    assert bootstrap(clusters).interval(weighted_mean(first)).p is None
+
+
+def test_few_patients_get_students_interval():
+    """Four patients: percentiles of resamples would end at the outermost patient."""
+    values = np.array([0.0, 1.0, 2.5, 4.0])
+    interval = bootstrap(list("abcd"), replicates=4000).interval(weighted_mean(values))
+    half = 3.182 * values.std(ddof=1) / 2
+    assert interval.high - interval.value == pytest.approx(half, rel=0.05)

@@ -4,8 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -73,24 +71,28 @@ def test_the_page_needs_nothing_from_outside(results: Any, write_evaluation: Wri
     assert [name for name in folder.iterdir() if name.name.startswith(".")] == []
 
 
-def test_the_first_screen_says_what_it_is(results: Any, write_evaluation: Write) -> None:
+def test_the_first_page_says_what_it_is(results: Any, write_evaluation: Write) -> None:
     text = page_of(write_evaluation(results)).text
-    opening = text[: text.index("What this result is worth")]
+    opening = text[: text.index("In words")]
     assert "Research use only, not for diagnosis." in opening
     assert "No reader has checked these images." in opening
     assert "Status: complete." in opening
     assert "300 prompts" in opening
     assert "214 patients" in opening
-    summary = text[: text.index("Drawn at random")]
+    first = text[: text.index("The numbers behind the answers")]
     for question in (
         "Do they look right?",
         "Do they show what was asked?",
         "Do they invent or miss findings?",
         "Are they varied?",
         "Could a patient be recognised?",
+        "Where does it fail?",
+        "Were the goals reached?",
         "What was not checked?",
+        "Goals set beforehand",
     ):
-        assert question in summary
+        assert question in first
+    assert "Realism to the eye" in first
 
 
 def test_an_incomplete_evaluation_says_why_first(results: Any, write_evaluation: Write) -> None:
@@ -102,32 +104,50 @@ def test_an_incomplete_evaluation_says_why_first(results: Any, write_evaluation:
 
 def test_the_findings_table_holds_the_numbers(results: Any, write_evaluation: Write) -> None:
     page = page_of(write_evaluation(results))
-    # Pleural Effusion: AUROC 0.86, so 100 × 0.14 × 0.9 = 12.6 missed and 0.8 times that invented
+    # Pleural Effusion: AUROC 0.86, so 100 × 0.14 × 0.9 = 12.6 missed, 0.8 times that invented
+    # where it is stated absent, and 0.9 times that shown where it is not mentioned
     row = page.text[page.text.index("In clinical terms") :]
     row = row[row.index("Pleural Effusion") : row.index("Cardiomegaly")]
-    for number in ("84", "87", "13", "176", "10", "0.86", "0.81 to 0.91", "0.94", "real 5"):
+    for number in ("84", "87", "13", "176", "10", "28", "11", "real 5", "real 95"):
         assert number in row
-    assert "Not scored: 7 prompts with it and 40 without; 20 of each are needed." in page.text
-    assert "AUROC by finding" in str([svg.get("aria-label") for svg in page.all("svg")])
+    table = page.text[page.text.index("How the judge decided") :]
+    table = table[table.index("Pleural Effusion") : table.index("Cardiomegaly")]
+    for number in ("0.86", "0.81 to 0.91", "0.94", "−0.08", "0.024", "0.018", "0.37"):
+        assert number in table
+    assert "Not scored: 7 prompts with it and 273 without; 20 of each are needed." in page.text
 
 
 def test_report_text_is_escaped_everywhere(results: Any, write_evaluation: Write) -> None:
     bad = '<script>alert("x")</script><img src="http://evil.example/x.png">'
-    results["panels"][0]["prompt"] = bad
-    results["findings"][0]["finding"] = bad
-    results["findings"][1]["warning"] = bad
-    results["model"]["name"] = bad
-    results["status_reasons"] = [bad]
-    results["judge"]["trained_on"] = bad
-    results["fidelity"][0]["extractor"] = bad
-    results["fidelity"][0]["fd_note"] = bad
-    results["cohort"]["flow"][0]["step"] = bad
-    results["panels"][0]["asked"] = [bad]
-    results["protocol"]["resize"] = bad
+    ours = ("kind", "status", "rule", "aim", "generated", "real", "measure")
+
+    def spoiled(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: spoiled(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [spoiled(item, name) for item in value]
+        return value + bad if isinstance(value, str) and name not in ours else value
+
+    results = spoiled(results)
+    results["cohort"]["views"] = {bad: 3}
+    results["view"]["by_view"][0]["shown_as"] = {bad: 3}
     page = page_of(write_evaluation(results))
     assert len(page.all("script")) == 1
     assert all(str(img["src"]).startswith("data:image/png") for img in page.all("img"))
-    assert page.text.count('alert("x")') >= 10
+    assert len(page.all("img")) == 2 * len(results["panels"])
+    assert page.text.count('alert("x")') >= 200
+
+
+def test_identifiers_are_shown_only_when_asked_for(results: Any, write_evaluation: Write) -> None:
+    results["preflight"]["folders"][0]["unreadable"] = [{"file": "p1007/s7/d7-0", "reason": "cut"}]
+    folder = write_evaluation(results)
+    hidden = write_report(folder).read_text(encoding="utf-8")
+    assert not re.findall(r"p\d{4}/s\d", hidden)
+    assert "Identifiers are left out of this page" in hidden
+    shown = write_report(folder, show_keys=True).read_text(encoding="utf-8")
+    for key in ("p1003/s3/d3", "p0201/s1/d1", "p0211/s1/d1"):
+        assert key in shown
+    assert "Identifiers are left out" not in shown
 
 
 def test_only_our_script_may_run(results: Any, write_evaluation: Write) -> None:
@@ -151,71 +171,9 @@ def test_it_can_be_read_without_eyes_or_mouse(results: Any, write_evaluation: Wr
     assert len(ids) == len(set(ids))
     targets = {str(a["href"])[1:] for a in page.all("a")}
     assert targets <= set(ids)
-
-
-def test_colours_have_enough_contrast() -> None:
-    css = (Path(__file__).parents[2] / "eval/templates/report.css").read_text(encoding="utf-8")
-    colour = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", css))
-
-    def luminance(name: str) -> float:
-        channels = [int(colour[name][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    pairs = [(name, f"{name}-tint") for name in ("good", "mixed", "poor", "unknown")]
-    pairs += [
-        (name, ground) for name in ("ink", "soft", "made", "real") for ground in ("paper", "ground")
-    ]
-    for text, ground in pairs:
-        light, dark = sorted((luminance(text), luminance(ground)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
-
-
-def test_no_section_is_empty_when_nothing_was_measured(
-    results: Any, write_evaluation: Write
-) -> None:
-    for section in ("fidelity", "findings", "panels"):
-        results[section] = []
-    for section in ("similarity", "judge", "model", "protocol", "overall"):
-        results[section] = None
-    results["cohort"] = {"split": "test"}
-    results |= {
-        "status": "incomplete",
-        "judge_note": "no judge was named",
-        "similarity_note": "too small",
-    }
-    text = page_of(write_evaluation(results)).text
-    for reason in (
-        "Not done because no judge was named.",
-        "Not done because no encoder was given.",
-        "Not done because too small.",
-        "Not shown because no pictures were kept beside the results.",
-        "Cannot say: no finding was scored.",
-    ):
-        assert reason in text
-    assert "None" not in text
-    assert "nan" not in text.lower().split()
-
-
-def test_every_single_value_may_be_null(results: Any, write_evaluation: Write) -> None:
-    kept = {"finding", "status", "extractor", "independent", "rule", "key", "prompt", "index"}
-    for name in ("findings", "fidelity", "panels"):
-        results[name] = [
-            {field: value if field in kept else None for field, value in row.items()}
-            for row in results[name]
-        ]
-    for name in ("cohort", "judge", "similarity", "overall", "protocol"):
-        results[name] = dict.fromkeys(results[name])
-    text = page_of(write_evaluation(results)).text
-    assert "No picture is kept for this side." in text
-
-
-def test_no_scored_finding(results: Any, write_evaluation: Write) -> None:
-    results["findings"] = results["findings"][-2:]
-    results["overall"] = {"auroc_real": None, "auroc_generated": None}
-    text = page_of(write_evaluation(results)).text
-    assert "No finding was asked for often enough to be scored." in text
-    assert "How the judge decided" not in text
+    scrolled = [tag for _, tag in page.tags if "scroll" in str(tag.get("class")).split()]
+    assert scrolled
+    assert all(tag["tabindex"] == "0" and tag["aria-label"] for tag in scrolled)
 
 
 def test_equal_results_give_equal_bytes(results: Any, write_evaluation: Write) -> None:
@@ -230,13 +188,13 @@ def test_wrong_input_is_refused_with_the_remedy(results: Any, write_evaluation: 
     path.unlink()
     with pytest.raises(FileNotFoundError, match="arra-med evaluate"):
         write_report(folder)
-    less = {name: value for name, value in results.items() if name not in ("judge", "panels")}
+    less = {name: value for name, value in results.items() if name not in ("judges", "panels")}
     for content, message in (
         ("{", "not JSON"),
         ("[]", "does not hold an evaluation"),
         (json.dumps(results | {"kind": "tokens"}), "does not hold an evaluation"),
         (json.dumps(results | {"schema_version": 99}), "schema version 99"),
-        (json.dumps(less), "lacks judge, panels"),
+        (json.dumps(less), "lacks judges, panels"),
     ):
         path.write_text(content, encoding="utf-8")
         with pytest.raises(RequestError, match=message):
@@ -259,15 +217,65 @@ def test_a_picture_must_be_a_png_inside_the_folder(results: Any, write_evaluatio
         write_report(folder)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_shows_pictures_and_makes_tables_sortable(
-    results: Any, write_evaluation: Write, tmp_path: Path
+def test_no_section_is_empty_when_nothing_was_measured(
+    results: Any, write_evaluation: Write
 ) -> None:
-    path = write_report(write_evaluation(results))
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0"]
-    command += ["--dump-dom", path.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert "CONSOLE" not in run.stderr
-    assert run.stdout.count('<button type="button">') == 16  # the script ran under its policy
+    for section in ("goals", "fidelity", "judges", "text", "panels"):
+        results[section] = []
+    for section in ("preflight", "similarity", "model", "view", "laterality", "memorisation"):
+        results[section] = None
+    for section in ("labels", "comparison", "protocol"):
+        results[section] = None
+    results["cohort"] = {"split": "test"}
+    results |= {
+        "status": "incomplete",
+        "judge_note": "no judge was named",
+        "similarity_note": "too small",
+        "memorisation_note": "no training pictures were given",
+        "view_note": "no classifier was named",
+    }
+    page = page_of(write_evaluation(results))
+    for reason in (
+        "Not done because no judge was named.",
+        "Not done because no encoder was given.",
+        "Not done because too small.",
+        "Not done because no training pictures were given.",
+        "Not checked because no check of the files was recorded.",
+        "Not shown because no pictures were kept beside the results.",
+        "no classifier was named",
+    ):
+        assert reason in page.text
+    assert not re.search(r"\b(None|nan|null)\b(?! set)", page.text)
+    text = (write_evaluation(results) / "report.html").read_text(encoding="utf-8")
+    for section in re.findall(r"<section.*?</section>", text, re.DOTALL):
+        body = re.sub(r"<h\d.*?</h\d>|<[^>]+>", " ", section, flags=re.DOTALL)
+        assert len(body.split()) >= 5, section
+
+
+def test_every_value_may_be_null(results: Any, write_evaluation: Write) -> None:
+    words = (
+        "finding status extractor encoder independent rule key prompt index name kind subject "
+        "measure generator first second judge classifier view space group"
+    )
+    names = set(words.split())
+
+    def emptied(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item if key in names else emptied(item) for key, item in value.items()}
+        return [emptied(item) for item in value] if isinstance(value, list) else None
+
+    for section in ("fidelity", "judges", "text", "panels", "comparison", "memorisation"):
+        results[section] = emptied(results[section])
+    for section in ("cohort", "similarity", "protocol", "labels", "preflight", "laterality"):
+        results[section] = dict.fromkeys(results[section])
+    page = page_of(write_evaluation(results))
+    assert "No picture is kept for this side." in page.text
+
+
+def test_no_scored_finding(results: Any, write_evaluation: Write) -> None:
+    results["judges"] = results["judges"][:1]
+    results["judges"][0]["findings"] = results["judges"][0]["findings"][-2:]
+    results["judges"][0]["overall"] = {"auroc_real": None, "auroc_generated": None}
+    text = page_of(write_evaluation(results)).text
+    assert "How the judge decided" not in text
+    assert "whether another would agree was not checked" in text

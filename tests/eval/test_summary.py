@@ -1,26 +1,21 @@
 """The words of the summary follow from the numbers by the printed rules."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
 
-from arra_med.eval.caveats import drawn, not_checked, same_source, where_it_fails, worth
+from arra_med.eval.caveats import where_it_fails, worth
+from arra_med.eval.checklist import checklist
 from arra_med.eval.explanations import (
-    fidelity_measures,
-    finding_sentence,
-    similarity_measures,
+    primary_judge,
+    scored_findings,
 )
-from arra_med.eval.formatting import (
-    Estimate,
-    counted,
-    decimal,
-    listed,
-    percent,
-    significant,
-    with_interval,
-)
-from arra_med.eval.summary import answers, invent_or_miss, look_right, show_what_was_asked, varied
+from arra_med.eval.summary import answers
+from arra_med.eval.summary_findings import invent_or_miss, judges_agreement, show_what_was_asked
+from arra_med.eval.summary_privacy import could_recognise
+from arra_med.eval.summary_sets import look_right, varied
 
 
 def ends(value: float, low: float, high: float) -> dict[str, float]:
@@ -74,38 +69,86 @@ def test_the_worst_independent_encoder_counts_and_a_dependent_one_never(results:
     ],
 )
 def test_show_what_was_asked(results: Any, made: Any, real: Any, verdict: str) -> None:
-    results["overall"] = {"auroc_generated": made, "auroc_real": real}
-    results["findings"] = results["findings"][:2]  # none of them at chance
-    assert show_what_was_asked(results).verdict == verdict
+    assert show_what_was_asked(judged(results, made, real)).verdict == verdict
+
+
+def judged(results: Any, made: Any, real: Any, rows: int = 2) -> dict[str, Any]:
+    """One judge with such means over its first findings; view and side are as in real images."""
+    judge = results["judges"][0] | {"overall": {"auroc_generated": made, "auroc_real": real}}
+    judge["findings"] = judge["findings"][:rows]  # none of the first two is at chance
+    return results | {"judges": [judge], "view": None, "laterality": None}
+
+
+STRONG = (ends(0.88, 0.84, 0.92), ends(0.9, 0.88, 0.92))
 
 
 def test_a_finding_at_chance_forbids_yes_and_is_named(results: Any) -> None:
-    results["overall"] = {
-        "auroc_generated": ends(0.88, 0.84, 0.92),
-        "auroc_real": ends(0.9, 0.88, 0.92),
-    }
-    answer = show_what_was_asked(results)
+    answer = show_what_was_asked(judged(results, *STRONG, rows=8))
     assert answer.verdict == "In part"
     assert "No better than chance, within the interval: Nodule." in answer.sentences
     assert "With a warning in the table: Support Devices." in answer.sentences
 
 
+def test_a_side_view_or_text_that_is_not_followed_forbids_yes(results: Any) -> None:
+    changed = judged(results, *STRONG)
+    assert show_what_was_asked(changed).verdict == "Yes"
+    for section in ("view", "laterality"):
+        answer = show_what_was_asked(changed | {section: results[section] | _poor(section)})
+        assert answer.verdict == "In part"
+        assert f"the {'side' if section == 'laterality' else 'view'} asked" in answer.headline
+        biased = results[section] | _poor(section) | {"independent": False}
+        assert show_what_was_asked(changed | {section: biased}).verdict == "Yes"
+    shuffled = results["text"][0] | {"normalised": ends(0.02, -0.01, 0.05)}
+    assert show_what_was_asked(changed | {"text": [shuffled]}).verdict == "In part"
+
+
+def _poor(section: str) -> dict[str, Any]:
+    """0.11 under the real value."""
+    name = "agreement" if section == "view" else "followed"
+    return {name: ends(0.79, 0.7, 0.88), f"{name}_real": ends(0.9, 0.85, 0.95)}
+
+
 def test_a_judge_that_is_not_independent_settles_nothing(results: Any) -> None:
-    results["judge"]["independent"] = False
+    results["judges"] = [results["judges"][0] | {"independent": False}]
     assert show_what_was_asked(results).verdict == "Cannot say"
     assert invent_or_miss(results).verdict == "Cannot say"
     assert "not independent" in invent_or_miss(results).headline
+
+
+def test_the_first_independent_judge_is_shown_and_the_worst_counts(results: Any) -> None:
+    first, second = results["judges"]
+    biased = first | {"independent": False}
+    assert primary_judge(results | {"judges": [biased, second]}) is second
+    assert primary_judge(results | {"judges": [biased]}) is biased
+    assert primary_judge(results | {"judges": []}) is None
+    assert len(scored_findings(results)) == 6
+    good = judged(results, *STRONG)["judges"][0]
+    chance = good | {
+        "name": "other",
+        "overall": {"auroc_generated": ends(0.5, 0.45, 0.55), "auroc_real": ends(0.9, 0.88, 0.92)},
+    }
+    both = judged(results, *STRONG) | {"judges": [good, chance]}
+    assert show_what_was_asked(both).verdict == "No sign of it"
+    assert "Judges disagree, by up to 0.38" in str(judges_agreement(both))
+    weak = {"auroc_generated": ends(0.5, 0.45, 0.55), "auroc_real": ends(0.69, 0.6, 0.75)}
+    with_weak = both | {"judges": [good, chance | {"overall": weak}]}
+    assert show_what_was_asked(with_weak).verdict == "Yes"
+    assert (
+        "Not counted: The judge (other) is too weak" in show_what_was_asked(with_weak).sentences[2]
+    )
+    assert judges_agreement(with_weak) is None
+    assert "same answer" in str(judges_agreement(results))
 
 
 def with_rates(results: Any, *rates: tuple[int, float, float]) -> Any:
     """Findings with (asked, missed, missed on real) and nothing invented."""
     rows = []
     for number, (asked, missed, real) in enumerate(rates):
-        row = copy.deepcopy(results["findings"][0])
+        row = copy.deepcopy(results["judges"][0]["findings"][0])
         row |= {"finding": f"f{number}", "positives": asked, "negatives": 10}
         row |= {"missed_per_100": missed, "real_missed_per_100": real}
         rows.append(row | {"invented_per_100": 4.0, "real_invented_per_100": 4.0})
-    return results | {"findings": rows}
+    return results | {"judges": [results["judges"][0] | {"findings": rows}]}
 
 
 @pytest.mark.parametrize(
@@ -148,125 +191,101 @@ def test_varied(results: Any, recall: float, made: Any, n: int, verdict: str) ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("made", "real", "within", "verdict"),
     [
-        ({"auroc_difference": ends(-0.01, -0.04, 0.02)}, "As recognisable as in real images"),
-        ({"auroc_difference": ends(-0.08, -0.13, -0.03)}, "AUROC lower by 0.08"),
-        ({"auroc_difference": ends(0.06, 0.03, 0.09)}, "exaggerated"),
-        ({"auroc_difference": None}, "not compared with real images"),
-        ({"auroc_generated": ends(0.53, 0.42, 0.64)}, "reaches chance"),
-        ({"auroc_generated": ends(0.35, 0.28, 0.42)}, "contradicted"),
-        ({"auroc_generated": None}, "nothing can be concluded"),
-        ({"auroc_real": ends(0.6, 0.5, 0.7)}, "poorly even in real images (0.60)"),
-        ({"warning": "beware"}, "Warning: beware"),
-        ({"status": "too few", "positives": 7}, "7 prompts ask for it, at least 20 are needed"),
-        ({"status": "too few", "positives": 1}, "1 prompt asks for it"),
+        (ends(0.97, 0.95, 0.99), ends(0.4, 0.3, 0.5), None, "No, collapsed"),
+        (ends(0.97, 0.94, 0.99), ends(0.4, 0.3, 0.5), None, "Less than real"),
+        (ends(0.97, 0.95, 0.99), ends(0.96, 0.94, 0.98), None, "Yes"),  # real ones are as alike
+        (ends(0.36, 0.35, 0.37), ends(0.36, 0.35, 0.37), ends(1, 1, 1), "No, collapsed"),
+        (ends(0.36, 0.35, 0.37), ends(0.36, 0.35, 0.37), ends(0.97, 0.94, 1), "Yes"),
     ],
 )
-def test_finding_sentence(results: Any, changes: Any, expected: str) -> None:
-    assert expected in finding_sentence(results["findings"][0] | changes, 20)
+def test_the_same_picture_over_and_over_is_a_collapse_whatever_recall_says(
+    results: Any, made: Any, real: Any, within: Any, verdict: str
+) -> None:
+    changed = only_independent(results, recall=0.80)
+    changed["similarity"] = results["similarity"] | {
+        "diversity_generated": made,
+        "diversity_real": real,
+        "same_prompt_generated": within,
+    }
+    answer = varied(changed)
+    assert answer.verdict == verdict
+    assert ("collapsed" in answer.headline) == (verdict == "No, collapsed")
+    if verdict == "No, collapsed":
+        assert varied(changed | {"fidelity": []}).verdict == verdict
 
 
-def test_every_measure_has_a_real_reference_n_and_a_sentence(results: Any) -> None:
-    measures = fidelity_measures(results["fidelity"][0])
-    assert [m.value for m in measures] == ["21.4", "0.0213", "0.71", "0.44", "0.83", "0.58"]
-    assert measures[0].sentence == "3.5 times what two sets of real images give."
-    assert (measures[1].reference, measures[1].reference_interval) == (
-        "0.0002",
-        "−0.0011 to 0.0016",
+def searched(results: Any, **changes: Any) -> dict[str, Any]:
+    return results | {"memorisation": results["memorisation"] | changes}
+
+
+@pytest.mark.parametrize(
+    ("matches", "low", "high", "detects", "n", "verdict", "tone"),
+    [
+        (0, 0.0, 0.0061, True, 600, "No copy found", "good"),
+        (0, 0.0, 0.0366, True, 99, "No copy found", "mixed"),
+        (0, 0.0, 0.0061, False, 600, "Cannot say", "unknown"),
+        (6, 0.0037, 0.0216, True, 600, "Suspects: 6", "mixed"),  # 1 in 100, as stated
+        (12, 0.0101, 0.0347, True, 600, "Yes: 12 copies", "poor"),
+        (12, 0.0101, 0.0347, False, 600, "Yes: 12 copies", "poor"),
+    ],
+)
+def test_could_recognise(
+    results: Any, matches: int, low: float, high: float, detects: bool, n: int,
+    verdict: str, tone: str,
+) -> None:  # fmt: skip
+    share = ends(matches / n, low, high)
+    changed = searched(
+        results, num_matches=matches, share=share, detects=detects, n_generated=n, matches=[]
     )
-    assert all(m.n == "600 generated, 300 real" and m.reference and m.sentence for m in measures)
-    refused = fidelity_measures(results["fidelity"][1])[0]
-    assert refused.value == "not available"
-    assert refused.sentence == "Not given: 90 pictures are too few"
+    answer = could_recognise(changed)
+    assert (answer.verdict, answer.tone) == (verdict, tone)
+    assert any("exact 200 of 200" in sentence for sentence in answer.sentences)
 
 
-def test_the_two_similarities_say_different_things(results: Any) -> None:
-    rows = similarity_measures(results)
-    assert rows["paired"][0].aim == "higher is closer"
-    assert "the prompt has an effect" in rows["paired"][0].sentence
-    assert "less variety" in rows["diversity"][0].sentence
-    results["similarity"]["diversity_generated"] = ends(0.2, 0.19, 0.21)
-    assert "noise" in similarity_measures(results)["diversity"][0].sentence
+def test_a_copy_pixel_for_pixel_is_a_copy_even_without_a_search(results: Any) -> None:
+    results["preflight"]["copies_of_training"] = {"num": 1, "pairs": [["a-0", "b"]]}
+    results |= {"memorisation": None, "memorisation_note": "switched off"}
+    assert could_recognise(results).verdict == "Yes: 1 copy"
+    results["preflight"] = None
+    answer = could_recognise(results)
+    assert answer.verdict == "Cannot say"
+    assert answer.headline == "Training pictures were not searched: Switched off."
 
 
-def test_worth_names_phantoms_judge_and_sample_size(results: Any) -> None:
-    text = " ".join(worth(results))
-    assert "drawn phantoms, not patients" in text
-    assert "not by a physician" in text
-    assert "same data set" in text
-    assert "600 generated pictures are a small sample" in text
-    results["judge"]["trained_on"] = "NIH ChestX-ray14"
-    results["fidelity"] = []
-    results["protocol"]["judge"] = {"plugin": "xrv"}
-    assert not drawn(results)
-    assert not same_source(results)
-
-
-def test_what_fails_and_what_is_open(results: Any) -> None:
-    assert [line.split(":")[0] for line in where_it_fails(results)] == [
-        "Nodule",
-        "Pneumothorax",
-        "Consolidation",
-    ]
-    results["similarity"] = None
-    results["similarity_note"] = "pictures are under 11 px"
-    open_questions = {item.what: item.because for item in not_checked(results)}
-    assert any("no reader has checked" in what for what in open_questions)
-    assert any("Fracture (1)" in what for what in open_questions)
-    assert open_questions["FD under linear-teacher"] == "90 pictures are too few"
-    assert open_questions["Variety (MS-SSIM)"] == "pictures are under 11 px"
-    assert all(open_questions.values())
+def test_the_bound_of_a_share_is_never_rounded_down(results: Any) -> None:
+    none = {"num_matches": 0, "share": ends(0.0, 0.0, 0.006123)}
+    assert "may still reach 0.7 in 100" in could_recognise(searched(results, **none)).headline
 
 
 def test_every_answer_prints_its_rule(results: Any) -> None:
-    for answer in answers(results):
-        assert answer.verdict.split(",")[0] in answer.rule
+    given = answers(results)
+    assert [answer.question for answer in given] == [
+        "Do they look right?",
+        "Do they show what was asked?",
+        "Do they invent or miss findings?",
+        "Are they varied?",
+        "Could a patient be recognised?",
+        "Where does it fail?",
+        "Were the goals reached?",
+        "What was not checked?",
+    ]
+    for answer in given:
+        word = re.split(r"[:,]", answer.verdict)[0].split(" of ")[-1].lstrip("0123456789 ")
+        assert word.lower() in answer.rule.lower()
         assert answer.headline
 
 
 def test_nothing_measured_is_answered_with_cannot_say(results: Any) -> None:
-    for section in ("fidelity", "similarity", "judge", "findings", "overall", "protocol", "cohort"):
-        results[section] = None
-    assert {answer.verdict for answer in answers(results)} == {"Cannot say"}
+    for section in results:
+        if section not in ("kind", "schema_version", "status", "status_reasons"):
+            results[section] = None
+    *given, goals, unchecked = answers(results)
+    assert {answer.verdict for answer in given} == {"Cannot say"}
+    assert goals.headline == "No goals were set beforehand."
+    assert unchecked.verdict == "12 points"
     assert where_it_fails(results) == []
     assert worth(results) == []
-
-
-def test_numbers_read_well() -> None:
-    assert [decimal(v) for v in (0.874, -0.05, -0.001, 1234.5)] == [
-        "0.87",
-        "−0.05",
-        "0.00",
-        "1,234.50",
-    ]
-    assert [percent(v) for v in (31.2, 7.25, 0.4, 0.0, 100.0)] == ["31", "7", "0.4", "0", "100"]
-    assert [significant(v) for v in (21.44, 0.012345, 1234.0, 0, 5e-5, 1e-9)] == [
-        "21.4",
-        "0.0123",
-        "1,234",
-        "0",
-        "0.000050",
-        "less than 0.000001",
-    ]
-    assert [listed(w) for w in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
-        "",
-        "a",
-        "a and b",
-        "a, b and c",
-    ]
-    assert [counted(n, "pair") for n in (1, 1200, None)] == [
-        "1 pair",
-        "1,200 pairs",
-        "an unknown number of pairs",
-    ]
-
-
-def test_estimates_survive_anything() -> None:
-    assert Estimate.read(None) is None
-    assert Estimate.read({"value": float("nan"), "low": 0, "high": 1}) is None
-    assert with_interval(Estimate.read({"value": 0.5, "low": None, "high": None})) == (
-        "0.50 (no interval)"
-    )
-    missed = Estimate(value=0.7, low=0.6, high=0.9).times(100).rest_of(100)
-    assert (missed.value, missed.low, missed.high) == pytest.approx((30, 10, 40))
+    assert not any(item.covered for item in checklist(results) if item.source == "FDA/CDRH 7 Cs"
+                   and "Comprehension" not in item.item)  # fmt: skip

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from arra_med.errors import RequestError
+from arra_med.eval.laterality import match_swapped
 from arra_med.generation.folder import GeneratedFolder
 from arra_med.generation.prompts import choose_prompts, evenly
 from arra_med.settings import Generation
@@ -95,3 +96,50 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             read(prompts=tmp_path / name)
     with pytest.raises(FileNotFoundError, match="/nowhere/prepared"):
         read()
+
+
+def test_sides_are_exchanged_under_the_same_keys(prepared: PreparedFolder) -> None:
+    plain = choose_prompts(Generation(limit=6), prepared.folder)
+    turned = choose_prompts(Generation(limit=6, swap_sides=True), prepared.folder)
+    texts = {prompt.key: prompt.text for prompt in plain.prompts}
+    named = [key for key, text in texts.items() if "left" in text or "right" in text]
+    assert [prompt.key for prompt in turned.prompts] == named
+    assert len(named) == 3
+    for prompt in turned.prompts:
+        swapped = prompt.text.replace("left", "?").replace("right", "left").replace("?", "right")
+        assert texts[prompt.key] == swapped
+    assert turned.source["source"] == "prepared folder, test split, left and right exchanged"
+    assert (turned.source["count"], turned.source["left_out"]) == (3, 3)
+    assert (turned.prepared, turned.channels) == (plain.prepared, plain.channels)
+    assert turned.source["sha256"] != plain.source["sha256"]
+
+
+def test_a_table_s_sides_are_exchanged_and_its_columns_stay(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("key,prompt,n\na,Left effusion.,1\nb,clear.,2\n")
+    settings = Generation(prompts=tmp_path / "t.csv", carry=("n",), swap_sides=True)
+    (prompt,) = choose_prompts(settings, NOWHERE).prompts
+    assert (prompt.key, prompt.text, prompt.carried) == ("a", "Right effusion.", {"n": "1"})
+
+
+def test_nothing_to_exchange_is_refused_without_the_texts(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("secret.\nleft secret, right secret.\n")
+    with pytest.raises(RequestError, match="none of 2 prompts names exactly one side") as error:
+        read(prompts=tmp_path / "p.txt", swap_sides=True)
+    assert "secret" not in str(error.value)
+    with pytest.raises(RequestError, match="'prompt' is one"):
+        read(prompt="left effusion.", swap_sides=True)
+
+
+def test_the_manifest_says_that_sides_were_exchanged(
+    export: Path, prepared: PreparedFolder, run: Run, tmp_path: Path
+) -> None:
+    plain, turned = run("plain"), run("turned", swap_sides=True)
+    assert (plain["config"]["swap_sides"], turned["config"]["swap_sides"]) == (False, True)
+    rows = {(row["key"], row["index"]): row for row in GeneratedFolder(tmp_path / "plain").rows}
+    pairs = match_swapped(GeneratedFolder(tmp_path / "plain"), GeneratedFolder(tmp_path / "turned"))
+    assert len(pairs) == turned["counts"]["images"] == 8
+    for row in pairs:
+        other = rows[row["key"], row["index"]]
+        assert row["prompt"] != other["prompt"]
+        names = ("file", "seed", "guidance", "temperature", "top_k", "top_p")
+        assert {name: row[name] for name in names} == {name: other[name] for name in names}

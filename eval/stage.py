@@ -1,0 +1,114 @@
+"""What the parts of one evaluation share: pictures, generators, networks, streams of numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from arra_med.eval.cohort import Cohort
+from arra_med.eval.evaluator import Evaluator, EvaluatorInfo
+from arra_med.eval.independence import objections
+from arra_med.eval.inference import PictureSource, predict
+from arra_med.eval.measures import Resampling
+from arra_med.settings import Evaluation
+from arra_med.store import PreparedFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwappedPictures:
+    """Pictures drawn with ``generation.swap_sides``.
+
+    Attributes:
+        rows: of ``generations.parquet``, those with a counterpart.
+        pngs: PNG bytes of each.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    pngs: Sequence[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another generator's pictures.
+
+    Attributes:
+        kind: ``run`` or ``plain folder``.
+        model: what is known of the generator.
+        cohort: its pictures, of the same split.
+    """
+
+    kind: str
+    model: Mapping[str, Any]
+    cohort: Cohort
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One evaluation.
+
+    Attributes:
+        options: the settings.
+        prepared: the real pictures.
+        cohort: what is evaluated.
+        peers: name → another generator's pictures of the same split.
+        swapped: pictures of the cohort's prompts with left and right exchanged, if there are any.
+        model: what the generated folder says of its generator.
+        seed: of all draws.
+        device: where networks run and distances are computed.
+    """
+
+    options: Evaluation
+    prepared: PreparedFolder
+    cohort: Cohort
+    peers: Mapping[str, Peer]
+    swapped: SwappedPictures | None
+    model: Mapping[str, Any]
+    seed: int
+    device: torch.device
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A stream of its own for each purpose, so that adding one does not disturb another."""
+        return np.random.default_rng([self.seed, *purpose.encode()])
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """The resamples behind every interval over patients."""
+        return Resampling.of(self.cohort, self.options.bootstrap, self.generator("bootstrap"))
+
+    def objections(self, identity: Mapping[str, Any], info: EvaluatorInfo) -> list[str]:
+        """Why a network is not independent of this run."""
+        return objections(
+            identity,
+            saw=info.saw,
+            teacher=self.model.get("teacher"),
+            dataset=self.cohort.dataset,
+            split=self.cohort.split,
+        )
+
+    def predict(
+        self, evaluator: Evaluator, pictures: PictureSource, what: str
+    ) -> NDArray[np.float32]:
+        """``(N, D)`` outputs of a network for some pictures."""
+        return predict(
+            evaluator.to(self.device).eval(),
+            pictures,
+            batch_size=self.options.batch_size,
+            workers=self.options.workers,
+            device=self.device,
+            what=what,
+        )
+
+
+def described(info: EvaluatorInfo, against: list[str]) -> dict[str, Any]:
+    """What the results file says of a network, whatever it measures."""
+    return {
+        "trained_on": info.trained_on,
+        "saw": list(info.saw),
+        "preprocessing": info.preprocessing,
+        "independent": not against,
+        "not_independent_because": against,
+    }

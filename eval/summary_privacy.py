@@ -1,0 +1,173 @@
+"""Could a patient be recognised? What the search for copies of training pictures allows to say."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from arra_med.eval.formatting import (
+    Estimate,
+    counted,
+    decimal,
+    finite,
+    listed,
+    percent,
+    significant,
+)
+from arra_med.eval.summary_answer import Answer, Verdict, cannot_say
+from arra_med.eval.summary_evidence import MIN_PICTURES, Results, sentence
+
+
+def could_recognise(results: Results) -> Answer:
+    """Are generated pictures copies of training pictures?"""
+    search: Mapping[str, Any] | None = results.get("memorisation")
+    verdict = _verdict(search, _identical(results), results.get("memorisation_note"))
+    return Answer(
+        question="Could a patient be recognised?",
+        verdict=verdict[0],
+        tone=verdict[1],
+        headline=verdict[2],
+        sentences=tuple(memorisation_sentences(results)),
+        rule=(
+            "Yes: a picture equals a training picture, or the exact interval of the share of near "
+            "copies lies above the share of real pictures of other patients that are as near. "
+            "Suspects: near copies, but not more than that allows for. No copy found: none, and "
+            "the search found at least 95 % of planted exact, slightly changed and JPEG copies; "
+            f"coloured as good from {MIN_PICTURES} pictures. Cannot say: no search was run, or it "
+            "missed planted copies. Whatever the answer, a copy that was altered strongly, or of a "
+            "picture outside the training set, is not found."
+        ),
+    )
+
+
+def memorisation_sentences(results: Results) -> list[str]:
+    """What was searched, what was found, and whether the search can be believed."""
+    search: Mapping[str, Any] | None = results.get("memorisation")
+    if not search:
+        return []
+    share, matches = Estimate.read(search.get("share")), int(search.get("num_matches") or 0)
+    searched = counted(search.get("n_train"), "training picture")
+    drawn = counted(search.get("n_generated"), "generated picture")
+    spaces = listed(str(space.get("name")) for space in search.get("spaces") or [])
+    sentences = [
+        f"Each of {drawn} was held against all {searched} by {spaces or 'an unnamed measure'}; "
+        f"{matches:,} {'is' if matches == 1 else 'are'} as near as a copy."
+    ]
+    if share is not None and share.high is not None:
+        sentences.append(
+            "The exact interval of the share of near copies, which takes pictures as independent, "
+            f"reaches up to {_bound(share.high)} in 100."
+        )
+    chance, drawn_count = finite(search.get("false_match_rate")), finite(search.get("n_generated"))
+    if chance is not None and drawn_count:
+        sentences.append(
+            f"The limits let through {_rate(100 * chance)} in 100 real pictures of other patients, "
+            f"about {percent(chance * drawn_count)} of {int(drawn_count):,}."
+        )
+    sentences += _control_sentences(search)
+    unresolved = [
+        str(space.get("name")) for space in search.get("spaces") or [] if not space.get("resolved")
+    ]
+    if unresolved:
+        sentences.append(
+            f"Too few held-out pictures to set the limit at that rate for {listed(unresolved)}: "
+            "there it lies just below the nearest of them."
+        )
+    own = sum(bool(match.get("own_patient")) for match in search.get("matches") or [])
+    if own:
+        sentences.append(
+            f"{counted(own, 'listed picture')} {'resembles' if own == 1 else 'resemble'} a picture "
+            "of the very patient whose prompt was drawn."
+        )
+    return sentences
+
+
+def _control_sentences(search: Mapping[str, Any]) -> list[str]:
+    needed = [row for row in search.get("controls") or [] if row.get("must_find")]
+    beyond = [row for row in search.get("controls") or [] if not row.get("must_find")]
+    sentences = []
+    if needed:
+        sentences.append(
+            f"Planted copies found: {listed(map(_control, needed))}: the search "
+            f"{'works' if search.get('detects') else 'MISSES copies'}."
+        )
+    if beyond:
+        sentences.append(
+            f"Copies altered more, which it need not find: {listed(map(_control, beyond))}."
+        )
+    return sentences
+
+
+def _control(row: Mapping[str, Any]) -> str:
+    return f"{row.get('kind')} {row.get('found')} of {row.get('n')}"
+
+
+def _verdict(search: Mapping[str, Any] | None, identical: int, note: Any) -> Verdict:  # noqa: ANN401
+    if identical:
+        words = (
+            "1 generated picture equals a training picture."
+            if identical == 1
+            else f"{identical:,} generated pictures equal training pictures."
+        )
+        return (f"Yes: {_copies(identical)}", "poor", words)
+    if not search:
+        reason = str(note or "").strip()
+        return cannot_say(
+            f"Training pictures were not searched: {sentence(reason)}"
+            if reason
+            else "Training pictures were not searched."
+        )
+    matches, share = int(search.get("num_matches") or 0), Estimate.read(search.get("share"))
+    if matches:
+        by_chance = _let_through(search)
+        if share is not None and share.low is not None and share.low > by_chance:
+            reason = "More pictures are as near to a training picture as a copy than chance allows."
+            return (f"Yes: {_copies(matches)}", "poor", reason)
+        reason = (
+            f"{counted(matches, 'picture')} {'is' if matches == 1 else 'are'} as near to a "
+            "training picture as a copy; within the interval, chance allows for as many. Look at "
+            "them below."
+        )
+        return (f"Suspects: {matches:,}", "mixed", reason)
+    if not search.get("detects"):
+        return cannot_say("The search missed planted copies, so finding none proves nothing.")
+    enough = (finite(search.get("n_generated")) or 0) >= MIN_PICTURES
+    high = None if share is None else share.high
+    bound = "" if high is None else f" Their share may still reach {_bound(high)} in 100."
+    return (
+        "No copy found",
+        "good" if enough else "mixed",
+        f"No picture is as near to a training picture as a copy.{bound}",
+    )
+
+
+def _let_through(search: Mapping[str, Any]) -> float:
+    """Share of pictures that chance lets through: as stated, or as measured if that is more."""
+    measured = [
+        estimate.value
+        for space in search.get("spaces") or []
+        if (estimate := Estimate.read(space.get("false_matches"))) is not None
+    ]
+    return max([finite(search.get("false_match_rate")) or 0.0, *measured])
+
+
+def _identical(results: Results) -> int:
+    preflight: Mapping[str, Any] = results.get("preflight") or {}
+    copies: Mapping[str, Any] = preflight.get("copies_of_training") or {}
+    return int(copies.get("num") or 0)
+
+
+def _copies(count: int) -> str:
+    return "1 copy" if count == 1 else f"{count:,} copies"
+
+
+def _rate(value: float) -> str:
+    """A small rate per 100 with two digits."""
+    return significant(value, 2).removesuffix(".0")
+
+
+def _bound(share: float) -> str:
+    """An upper end per 100, rounded up, so that the words promise no more than the number."""
+    value = 100 * share
+    digits = 2 if value < 0.09 else 1 if value < 9.9 else 0
+    # the subtrahend keeps what is a round number but for its last bit
+    return decimal(math.ceil(value * 10**digits - 1e-9) / 10**digits, digits)

@@ -1,0 +1,89 @@
+"""The results file's section ``text``: every image-text encoder on the cohort."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arra_med.eval.cohort import Cohort
+from arra_med.eval.image_text import ImageTextEncoder
+from arra_med.eval.intervals import Array
+from arra_med.eval.stage import Stage, described
+from arra_med.eval.text_alignment import PromptedPictures, text_alignment
+from arra_med.registry import IMAGE_TEXT_ENCODERS
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading:
+    """One encoder's account of the cohort.
+
+    Attributes:
+        encoder: its name.
+        row: of section ``text``.
+        generated: ``(N,)`` fit of each generated picture to its prompt.
+        peers: generator → ``(M,)`` the same of its pictures.
+    """
+
+    encoder: str
+    row: dict[str, Any]
+    generated: Array
+    peers: Mapping[str, Array]
+
+
+def read_prompts(stage: Stage, identities: Sequence[Mapping[str, Any]]) -> list[Reading]:
+    """Every image-text encoder of the settings, in their order."""
+    return [
+        _read(stage, IMAGE_TEXT_ENCODERS.get(plugin.name)(plugin.options), identity)
+        for plugin, identity in zip(stage.options.image_text, identities, strict=True)
+    ]
+
+
+def _read(stage: Stage, encoder: ImageTextEncoder, identity: Mapping[str, Any]) -> Reading:
+    cohort, name = stage.cohort, encoder.info.name
+    encoder.to(stage.device)
+    prompts = cohort.prompts
+    read = encoder.encode_texts([sample["prompt"] for sample in prompts])
+    texts = dict(zip((sample["key"] for sample in prompts), read.vectors, strict=True))
+    pngs = [cohort.real[sample["key"]] for sample in prompts]
+    of_real = stage.predict(encoder, pngs, f"{name}: real")
+    real = dict(zip((sample["key"] for sample in prompts), of_real, strict=True))
+    pairs = PromptedPictures(
+        generated=stage.predict(encoder, cohort.pictures, f"{name}: generated"),
+        real=np.stack([real[key] for key in cohort.keys]),
+        texts=np.stack([texts[key] for key in cohort.keys]),
+        prompts=[row["prompt"] for row in cohort.generated],
+        patients=cohort.patients,
+    )
+    row = {
+        "encoder": name,
+        **described(encoder.info, stage.objections(identity, encoder.info)),
+        **text_alignment(
+            pairs,
+            stage.resampling.generated,
+            truncated=read.truncated,
+            context=encoder.context,
+        ),
+    }
+
+    def of_peer(peer: Cohort, who: str) -> Array:
+        vectors = stage.predict(encoder, peer.pictures, f"{name}: {who}")
+        wanted = [sample for sample in peer.prompts if sample["key"] not in texts]
+        if wanted:
+            more = encoder.encode_texts([sample["prompt"] for sample in wanted]).vectors
+            texts.update(zip((sample["key"] for sample in wanted), more, strict=True))
+        return _fit(vectors, np.stack([texts[key] for key in peer.keys]))
+
+    return Reading(
+        encoder=name,
+        row=row,
+        generated=_fit(pairs.generated, pairs.texts),
+        peers={who: of_peer(peer.cohort, who) for who, peer in stage.peers.items()},
+    )
+
+
+def _fit(pictures: NDArray[np.float32], texts: NDArray[np.float32]) -> Array:
+    """``(N,)`` cosine of each picture and its own prompt, from ``(N, D)`` vectors."""
+    lengths = np.linalg.norm(pictures, axis=1) * np.linalg.norm(texts, axis=1)
+    return np.asarray((pictures * texts).sum(axis=1) / lengths, dtype=np.float64)
