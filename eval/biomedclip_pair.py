@@ -88,7 +88,7 @@ class BiomedClipPair(ImageTextEncoder):
 
 def _image_options(options: BiomedClipPairOptions) -> TeacherExtractorOptions:
     tower = BiomedClipOptions(weights=options.weights, projected=True)
-    return TeacherExtractorOptions(teacher=PluginConfig("biomedclip", tower))
+    return TeacherExtractorOptions(teacher=PluginConfig(name="biomedclip", options=tower))
 
 
 def _text_options(options: BiomedClipPairOptions) -> BiomedClipTextOptions:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 
+from arra_med.assets.catalogue import resolve
 from arra_med.eval.feature_stats import as_pair
 from arra_med.eval.frechet import LEAST_PER_DIMENSION, frechet_distance
 from arra_med.eval.prdc import prdc
@@ -20,6 +21,7 @@ from arra_med.eval.teacher_extractor import CXGB_COMPAT
 CPU = torch.device("cpu")
 DATASET, SPLIT, NEIGHBOURS = "mimic-cxr", "test", 5
 
+_RAD_DINO = "microsoft/rad-dino"
 _BENCHMARK = "CheXGenBench, arXiv 2505.10496"
 _UNIX = "UniX's own README, not the benchmark's authors; perhaps a mean over shards"
 
@@ -143,6 +145,11 @@ def benchmark_section(
     }
 
 
+def _published_weights() -> str:
+    """SHA-256 of RAD-DINO's weights on the hub."""
+    return resolve(_RAD_DINO).known("model.safetensors").sha256 or ""
+
+
 def _differences(extractor: str | None, dataset: str, split: str) -> list[str]:
     """What is known to differ from the benchmark's protocol."""
     found = []
@@ -153,6 +160,8 @@ def _differences(extractor: str | None, dataset: str, split: str) -> list[str]:
         )
     elif extractor.split("@")[0] != CXGB_COMPAT:
         found.append(f"the extractor is {extractor}, the benchmark's is {CXGB_COMPAT}")
+    elif not _published_weights().startswith(extractor.split("@")[-1]):
+        found.append(f"the weights of {extractor} are not those published as {_RAD_DINO}")
     if dataset != DATASET:
         found.append(f"the pictures are of {dataset}, the benchmark's of {DATASET}")
     if split != SPLIT:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from arra_med.errors import RequestError
 from arra_med.eval.plain_folder import OfferedPictures
-from arra_med.eval.prompt_labels import LabelSource, with_labels
+from arra_med.eval.prompt_labels import Mode, with_labels
 from arra_med.store import PreparedFolder
 
 LOG = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def load_cohort(
     prepared: PreparedFolder,
     generated: OfferedPictures,
     *,
-    labels: LabelSource = "dataset",
+    labels: Mode = "dataset",
 ) -> Cohort:
     """Match generated pictures with samples and read both.
 
@@ -201,8 +201,8 @@ def _read(
     expected = (prepared.image_size, prepared.image_size, prepared.channels)
     kept, pictures, unreadable = [], [], []
     for row in rows:
-        png = generated.png(row)
         try:
+            png = generated.png(row)
             shape = _shape(png)
         except Exception as error:  # noqa: BLE001 - decoders raise anything; the item is recorded
             reason = type(error).__name__

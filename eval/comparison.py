@@ -3,9 +3,8 @@
 Only pictures that all generators have (the same prompts, the same numbers of each) are compared, so
 that every difference is paired. Judges' measures, text alignment, likeness, KID, precision, density
 and copies resample the patients of the prompts, the real pictures as given. Recall and coverage are
-shares of real pictures and resample their patients; recall also depends on the generated pictures'
-own neighbourhoods, which a resample with repetitions would shrink: what they add is taken from
-random halves of the patients (see :func:`~arra_med.eval.comparison_statistics.recall_contrasts`).
+shares of real pictures and resample their patients; what the choice of generated pictures adds is
+estimated without repetitions (see :mod:`arra_med.eval.comparison_statistics`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from arra_med.eval.comparison_statistics import (
     Features,
     clustered_kid,
+    coverage_contrasts,
     patient_halves,
     recall_contrasts,
     widened,
@@ -129,7 +129,7 @@ class _Row:
         bootstrap: resamples that it is evaluated on.
         factor: of its unit.
         network: that it was measured with.
-        halves: generator → ``(S,)`` contrasts that widen its intervals.
+        contrasts: generator → ``(S,)``, see :func:`widened`.
     """
 
     measure: str
@@ -139,17 +139,17 @@ class _Row:
     bootstrap: ClusteredBootstrap
     factor: float = 1.0
     network: str = ""
-    halves: Mapping[str, Array] = field(default_factory=dict)
+    contrasts: Mapping[str, Array] = field(default_factory=dict)
 
     def interval(self, name: str) -> Interval:
         found = self.bootstrap.interval(self.statistics[name])
-        return widened(found, self.halves.get(name)).times(self.factor)
+        return widened(found, self.contrasts.get(name)).times(self.factor)
 
     def difference(self, first: str, second: str) -> Interval:
         contrast = difference(self.statistics[first], self.statistics[second])
         halves = None
-        if first in self.halves and second in self.halves:
-            halves = self.halves[first] - self.halves[second]
+        if first in self.contrasts and second in self.contrasts:
+            halves = self.contrasts[first] - self.contrasts[second]
         return widened(self.bootstrap.interval(contrast), halves).times(self.factor)
 
 
@@ -328,7 +328,7 @@ def _distances(
     for extractor, of_real in shared.real.items():
         kid: dict[str, Statistic] = {}
         shares: dict[str, dict[str, Statistic]] = {name: {} for name in _PRDC}
-        contrasts = {}
+        contrasts: dict[str, dict[str, Array]] = {"recall": {}, "coverage": {}}
         known: float | None = None
         for one in generators:
             if extractor not in one.features:
@@ -347,8 +347,11 @@ def _distances(
                 ("recall", found.recalled), ("coverage", found.covered),
             ):  # fmt: skip
                 shares[name][one.name] = weighted_mean(values.astype(np.float64))
-            contrasts[one.name] = recall_contrasts(
+            contrasts["recall"][one.name] = recall_contrasts(
                 of_real, features, halves, k=NEIGHBOURS, device=device
+            )
+            contrasts["coverage"][one.name] = coverage_contrasts(
+                of_real, features, patients, k=NEIGHBOURS, device=device
             )
         rows.append(
             _Row(measure="kid", subject=extractor, aim="lower", statistics=kid, bootstrap=made,
@@ -358,7 +361,7 @@ def _distances(
             _Row(
                 measure=name, subject=extractor, aim="higher", statistics=shares[name],
                 bootstrap=real if name in ("recall", "coverage") else made, network=extractor,
-                halves=contrasts if name == "recall" else {},
+                contrasts=contrasts.get(name, {}),
             )
             for name in _PRDC
         ]  # fmt: skip

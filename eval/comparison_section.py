@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from arra_med.eval.chexgenbench import benchmark_row, benchmark_section
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.comparison import Measured, Shared, compare
 from arra_med.eval.encoder_sections import Encoder
@@ -10,12 +11,74 @@ from arra_med.eval.intervals import Array
 from arra_med.eval.judge_sections import Verdict
 from arra_med.eval.similarity import paired
 from arra_med.eval.stage import Stage
+from arra_med.eval.teacher_extractor import CXGB_COMPAT
 from arra_med.eval.text_section import Reading
 
 RUN = "this run"
 
 
 def comparison_section(
+    stage: Stage,
+    verdicts: Sequence[Verdict],
+    encoders: Sequence[Encoder],
+    readings: Sequence[Reading],
+    preflight: Mapping[str, Any],
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Section ``comparison``, or the reason why there is none."""
+    if not stage.peers and not stage.options.chexgenbench:
+        return None, "evaluation.others names no other generator"
+    section: dict[str, Any] = {
+        "generators": [],
+        "measures": [],
+        "differences": [],
+        "adjustment": None,
+        "chexgenbench": None,
+    }
+    if stage.peers:
+        section = _compared(stage, verdicts, encoders, readings)
+        notes = [section["generators_note"], *_that_copy(preflight)]
+        section["generators_note"] = "; ".join(filter(None, notes)) or None
+    if stage.options.chexgenbench:
+        section["chexgenbench"] = _beside_the_benchmark(stage, encoders)
+    return section, None
+
+
+def _that_copy(preflight: Mapping[str, Any]) -> list[str]:
+    """Generators some of whose pictures are training pictures: they win by copying."""
+    return [
+        f"{folder['name']}: {problem}"
+        for folder in preflight["folders"]
+        for problem in folder["problems"]
+        if "training picture" in problem
+    ]
+
+
+def _beside_the_benchmark(stage: Stage, encoders: Sequence[Encoder]) -> dict[str, Any]:
+    cohort = stage.cohort
+    encoder = next((e for e in encoders if e.info.name.startswith(CXGB_COMPAT)), None)
+    ours = []
+    if encoder is not None:
+        drawn = {RUN: encoder.generated}
+        for name, peer in stage.peers.items():
+            drawn[name] = encoder(peer.cohort.pictures, f"{encoder.info.name}: {name}")
+        ours = [
+            benchmark_row(
+                name, encoder.real, made, forced=stage.options.force_fd, device=stage.device
+            )
+            for name, made in drawn.items()
+        ]
+    return benchmark_section(
+        ours,
+        extractor=None if encoder is None else encoder.info.name,
+        dataset=cohort.dataset,
+        split=cohort.split,
+        n_real=len(cohort.samples),
+        n_generated=len(cohort.pictures),
+        resized=cohort.resized,
+    )
+
+
+def _compared(
     stage: Stage,
     verdicts: Sequence[Verdict],
     encoders: Sequence[Encoder],

@@ -12,7 +12,7 @@ from arra_med.eval.feature_stats import Array, as_features, as_pair
 from arra_med.eval.intervals import Interval, Statistic
 
 HALVES = 5
-"""Random halves of the patients behind what generated pictures add to the variance of recall."""
+"""Random halves of the patients from which the variance is taken that generated pictures bring."""
 
 MOST_IN_HALF = 750
 """Pictures of a half: the price of neighbours grows with their square."""
@@ -110,8 +110,8 @@ def widened(found: Interval, halves: Array | None) -> Interval:
 
     Args:
         found: its half-width is taken as 1.96 standard errors.
-        halves: ``(S,)`` from :func:`recall_contrasts`, whose mean square is a variance; ``None``
-            leaves the interval as it is.
+        halves: from :func:`recall_contrasts` or :func:`coverage_contrasts`, whose mean square is a
+            variance; ``None`` leaves the interval as it is.
     """
     if halves is None or found.value is None or found.low is None or found.high is None:
         return found
@@ -159,6 +159,40 @@ def recall_contrasts(
         pictures = (len(half[0]) + len(half[1])) / 2
         contrasts.append((recalls[0] - recalls[1]) * np.sqrt(pictures / (2 * len(y))))
     return np.array(contrasts)
+
+
+def coverage_contrasts(
+    real: Features,
+    generated: Features,
+    patients: Sequence[str],
+    *,
+    k: int,
+    device: torch.device,
+) -> Array:
+    """``(P,)`` what each patient's generated pictures alone add to coverage, centred and scaled.
+
+    The mean square is the jackknife's variance, which on average is no smaller than the true one
+    (Efron and Stein, Annals of Statistics 9, 1981).
+
+    Args:
+        real: ``(N, D)`` features.
+        generated: ``(M, D)`` features.
+        patients: whose prompt each of the M is.
+        k: neighbours.
+        device: where distances are computed.
+    """
+    x, y = (torch.from_numpy(as_features(v)).to(device) for v in (real, generated))
+    names, cluster = np.unique(np.asarray(patients), return_inverse=True)
+    whose = torch.from_numpy(cluster).to(device)
+    alone = torch.zeros(len(names), dtype=torch.float64, device=device)
+    for start in range(0, len(x), _ROWS_AT_ONCE):
+        part = x[start : start + _ROWS_AT_ONCE]
+        radii = torch.cdist(part, x).kthvalue(k + 1, dim=1).values
+        inside = (torch.cdist(part, y) < radii[:, None]).double()
+        by_patient = inside.new_zeros(len(part), len(names)).index_add_(1, whose, inside) > 0
+        alone += by_patient[by_patient.sum(dim=1) == 1].sum(dim=0)
+    shares = alone.cpu().numpy() / len(x)
+    return np.asarray(np.sqrt(len(names) - 1) * (shares - shares.mean()))
 
 
 def _recall(real: Tensor, generated: Tensor, k: int) -> float:

@@ -18,7 +18,7 @@ from arra_med.errors import RequestError
 from arra_med.eval.cohort import Cohort, load_cohort
 from arra_med.eval.independence import ready_identity
 from arra_med.eval.laterality import match_swapped
-from arra_med.eval.plain_folder import OfferedPictures, open_pictures
+from arra_med.eval.plain_folder import PLAIN, OfferedPictures, open_pictures
 from arra_med.eval.preflight import (
     check_offered,
     check_prepared,
@@ -135,7 +135,7 @@ def _preflight(
             offered_facts(offered, workers=workers),
             prepared,
             real,
-            any_kind=offered.resized is not None,
+            any_kind=offered.kind == PLAIN or offered.resized is not None,
         )
         for offered in (generated, *others)
     ]

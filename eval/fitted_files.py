@@ -32,7 +32,8 @@ def save_fitted(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str
 
 def load_fitted(folder: Path) -> dict[str, Tensor]:
     """The tensors of a folder that :func:`read_fitted` has checked."""
-    return safetensors.torch.load_file(folder / WEIGHTS)
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(folder / WEIGHTS)
+    return tensors
 
 
 def read_fitted(folder: Path, what: str, expected: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def ready_identity(
 def objections(
     identity: Mapping[str, Any],
     *,
+    called: str | None = None,
     saw: Sequence[str] = (),
     teacher: Mapping[str, Any] | None,
     dataset: str,
@@ -52,22 +53,23 @@ def objections(
 
     Args:
         identity: from :func:`ready_identity`.
+        called: its name for readers; by default the plug-in's.
         saw: datasets it was trained on.
         teacher: identity of the teacher the generator was aligned to, if any.
         dataset: name of the adapter that the real pictures came through.
         split: which split of the prepared folder is compared.
     """
     reasons = []
-    name = identity["plugin"]
+    name = called or identity["plugin"]
     if teacher is not None:
         if weight_hashes(identity) & weight_hashes(teacher):
-            reasons.append(f"{name!r} has the weights of the teacher the run was aligned to")
-        elif name == teacher.get("name"):
-            reasons.append(f"{name!r} is the teacher the run was aligned to")
+            reasons.append(f"{name} has the weights of the teacher the run was aligned to")
+        elif identity["plugin"] == teacher.get("name"):
+            reasons.append(f"{name} is the teacher the run was aligned to")
     if dataset in saw:
-        reasons.append(f"{name!r} was trained on pictures of {dataset}, perhaps on these")
+        reasons.append(f"{name} was trained on pictures of {dataset}, perhaps on these")
     if split in identity.get("fitted_splits", []):
-        reasons.append(f"{name!r} was fitted on the {split} split, which it now judges")
+        reasons.append(f"{name} was fitted on the {split} split, which it now judges")
     return reasons
 
 

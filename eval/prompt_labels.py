@@ -1,68 +1,112 @@
-"""Labels of prompts from their text, where the data set has none, and how far the two agree."""
+"""Labels of prompts that have none, read from their text, and how far such labels can be trusted.
+
+Where a data set has labels of its own, the labeller is measured against them; its figures stand in
+the report beside whatever rests on its labels.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
+from numpy.typing import NDArray
 
 from arra_med.datasets.labeller import label_text
-from arra_med.schema import CHEXPERT_LABELS, PRESENT
+from arra_med.schema import CHEXPERT_LABELS, PRESENT, UNCERTAIN
 
-LabelSource = Literal["dataset", "prompt"]
+Sample = Mapping[str, Any]
+Mode = Literal["dataset", "prompt"]
 
 
 def with_labels(
-    samples: Sequence[Mapping[str, Any]], source: LabelSource
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Samples with labels of their prompts' text where they are to have them.
+    samples: Sequence[Sample], mode: Mode
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Samples with labels, those that have none filled in from their prompts.
+
+    Only labels with CheXpert's names are filled in or checked; others stay as they are.
 
     Args:
-        samples: rows of ``samples.parquet``.
-        source: ``dataset`` keeps the data set's labels and reads the text of samples that have none
-            at all; ``prompt`` reads the text of all.
+        samples: rows of a prepared folder: ``prompt`` and ``labels``; not changed.
+        mode: ``dataset`` fills in samples whose labels are all unknown, ``prompt`` replaces
+            everybody's.
 
     Returns:
-        The samples, and the results file's section ``labels``: ``None`` if the data set's labels are
-        not CheXpert's findings, which are all that the labeller knows.
+        The samples, in order, and the results file's section ``labels``: ``labelled``, samples
+        whose labels are now the labeller's; ``checked``, samples with labels of their own; and for
+        each finding that those know anything of, agreement on "present" over them, Cohen's kappa,
+        sensitivity and specificity. What a label of their own leaves open counts as not present,
+        as CheXpert's blanks mean not mentioned; where it is uncertain the sample is left out.
     """
-    names = [name for name in samples[0]["labels"] if name in CHEXPERT_LABELS]
-    if not names:
-        return [dict(sample) for sample in samples], None
-    read = [label_text(str(sample["prompt"])) for sample in samples]
-    bare = [all(value is None for value in sample["labels"].values()) for sample in samples]
-    labelled = [source == "prompt" or empty for empty in bare]
-    result = [
-        {**sample, "labels": {**sample["labels"], **{name: said[name] for name in names}}}
-        if replaced
-        else dict(sample)
-        for sample, said, replaced in zip(samples, read, labelled, strict=True)
+    read = [_own_names(sample, label_text(str(sample["prompt"]))) for sample in samples]
+    unknown = [all(value is None for value in sample["labels"].values()) for sample in samples]
+    replace = [bool(new) and (none or mode == "prompt")
+               for new, none in zip(read, unknown, strict=True)]  # fmt: skip
+    filled = [
+        {**sample, "labels": {**sample["labels"], **new}} if replaced else dict(sample)
+        for sample, new, replaced in zip(samples, read, replace, strict=True)
     ]
-    checked = [i for i, empty in enumerate(bare) if not empty]
-    rows = [_agreement(name, [samples[i]["labels"][name] for i in checked],
-                       [read[i][name] for i in checked]) for name in names]  # fmt: skip
-    return result, {
-        "labelled": sum(labelled),
+    checked = [
+        (sample["labels"], new)
+        for sample, new, none in zip(samples, read, unknown, strict=True)
+        if new and not none
+    ]
+    section = {
+        "labelled": sum(replace),
         "checked": len(checked),
-        "findings": [row for row in rows if row["n"]],
-        "note": None if checked else "the data set has no labels to compare the labeller with",
+        "findings": _findings(checked),
+        "note": _note(samples, read, checked),
     }
+    return filled, section
 
 
-def _agreement(
-    name: str, columns: Sequence[int | None], read: Sequence[int | None]
-) -> dict[str, Any]:
-    """The labeller against the data set where either says something, unknown being a value too."""
-    pairs = [(a, b) for a, b in zip(columns, read, strict=True) if (a, b) != (None, None)]
-    theirs, ours = (np.array([str(value) for value in side]) for side in zip(*pairs, strict=True)
-                    ) if pairs else (np.array([]), np.array([]))  # fmt: skip
-    present, said = theirs == str(PRESENT), ours == str(PRESENT)
-    several = len(set(theirs.tolist()) | set(ours.tolist())) > 1
+def _own_names(sample: Sample, labels: Mapping[str, int | None]) -> dict[str, int | None]:
+    """The labels read from a prompt, those whose names the sample's labels have."""
+    return {name: labels[name] for name in sample["labels"] if name in labels}
+
+
+def _note(
+    samples: Sequence[Sample], read: Sequence[Mapping[str, Any]], checked: Sequence[object]
+) -> str:
+    if samples and not any(read):
+        return "the labels are not CheXpert's, so no label is read from a prompt"
+    if not checked:
+        return "no sample has labels of its own, so the labeller was not measured on these prompts"
+    return ""
+
+
+def _findings(
+    checked: Sequence[tuple[Mapping[str, int | None], Mapping[str, int | None]]],
+) -> list[dict[str, Any]]:
+    rows = []
+    for name in CHEXPERT_LABELS:
+        pairs = [(own[name], new[name]) for own, new in checked if name in new]
+        if all(own is None for own, _ in pairs):
+            continue
+        said = [(own == PRESENT, new == PRESENT) for own, new in pairs if own != UNCERTAIN]
+        table = np.zeros((2, 2))
+        for own, new in said:
+            table[int(own), int(new)] += 1
+        rows.append({"finding": name, "n": len(said), **_agreement(table)})
+    return rows
+
+
+def _agreement(table: NDArray[np.float64]) -> dict[str, float | None]:
+    """Of a 2 × 2 table of counts, own label by label read, not present before present.
+
+    Kappa is (p - q) / (1 - q), p the agreement and q that of independent labels (Cohen, 1960).
+    """
+    total = table.sum()
+    agreement = _share(np.trace(table), total)
+    kappa = None
+    if agreement is not None:
+        chance = float(table.sum(axis=1) @ table.sum(axis=0)) / float(total) ** 2
+        kappa = (agreement - chance) / (1 - chance) if chance < 1 else None
     return {
-        "finding": name,
-        "n": len(pairs),
-        "agreement": float((theirs == ours).mean()) if pairs else None,
-        "kappa": float(cohen_kappa_score(theirs, ours)) if several else None,
-        "sensitivity": float(said[present].mean()) if present.any() else None,
-        "specificity": float((~said[~present]).mean()) if (~present).any() else None,
+        "agreement": agreement,
+        "kappa": kappa,
+        "sensitivity": _share(table[1, 1], table[1].sum()),
+        "specificity": _share(table[0, 0], table[0].sum()),
     }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None

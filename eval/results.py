@@ -54,6 +54,7 @@ def make_results(
     view, view_note = view_section(stage, encoders, pool)
     laterality, laterality_note = laterality_section(stage, primary(verdicts))
     readings = read_prompts(stage, config["image_text"])
+    comparison, comparison_note = comparison_section(stage, verdicts, encoders, readings, preflight)
     rows, files = _panels(stage, primary(verdicts), search)
     results: dict[str, Any] = {
         "kind": "evaluation",
@@ -79,10 +80,8 @@ def make_results(
         "text_note": None if readings else "evaluation.image_text names no encoder",
         "memorisation": search.section,
         "memorisation_note": search.note or None,
-        "comparison": (
-            comparison_section(stage, verdicts, encoders, readings) if stage.peers else None
-        ),
-        "comparison_note": None if stage.peers else "evaluation.others names no other generator",
+        "comparison": comparison,
+        "comparison_note": comparison_note,
         "panels": rows,
         "protocol": _protocol(config),
     }

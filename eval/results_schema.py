@@ -54,7 +54,8 @@ def _words(error: ValidationError) -> str:
 
 
 def _expected(error: ValidationError) -> str:
-    rule, wanted, found = str(error.validator), error.validator_value, error.instance
+    rule, found = str(error.validator), error.instance
+    wanted: Any = error.validator_value
     if rule == "required":
         return f"the fields {[name for name in wanted if name not in found]}"
     if rule == "additionalProperties" and wanted is False:

@@ -83,6 +83,7 @@ class Stage:
         """Why a network is not independent of this run."""
         return objections(
             identity,
+            called=info.name,
             saw=info.saw,
             teacher=self.model.get("teacher"),
             dataset=self.cohort.dataset,

@@ -57,6 +57,8 @@ def comparison_sentences(results: Results) -> list[str]:
         else:
             open_ += 1
     sentences = [f"Compared on the same prompts: {listed(names)}."]
+    if comparison.get("generators_note"):
+        sentences.append(sentence(str(comparison["generators_note"])))
     sentences += clear or ["No difference was shown."]
     if open_ and clear:
         sentences.append(f"In {counted(open_, 'other comparison')} no difference was shown.")

@@ -197,9 +197,7 @@ def _normalised(score: Measure, floor: Measure, ceiling: Measure) -> Measure:
     return Measure(compute=compute, kind="other", groups=score.groups)
 
 
-def _cannot_tell(
-    ceiling: Measure, floors: Sequence[Measure], bootstrap: ClusteredBootstrap
-) -> str:
+def _cannot_tell(ceiling: Measure, floors: Sequence[Measure], bootstrap: ClusteredBootstrap) -> str:
     """Why the scale from floor to ceiling means nothing, if so.
 
     Real pictures must fit their own prompts better than shuffled ones, and better than generated

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.image_text import ImageTextEncoder
 from arra_med.eval.intervals import Array
 from arra_med.eval.stage import Stage, described
-from arra_med.eval.text_alignment import PromptedPictures, text_alignment
+from arra_med.eval.text_alignment import PromptedPictures, Vectors, text_alignment
 from arra_med.registry import IMAGE_TEXT_ENCODERS
 
 
@@ -83,7 +82,7 @@ def _read(stage: Stage, encoder: ImageTextEncoder, identity: Mapping[str, Any]) 
     )
 
 
-def _fit(pictures: NDArray[np.float32], texts: NDArray[np.float32]) -> Array:
+def _fit(pictures: Vectors, texts: Vectors) -> Array:
     """``(N,)`` cosine of each picture and its own prompt, from ``(N, D)`` vectors."""
     lengths = np.linalg.norm(pictures, axis=1) * np.linalg.norm(texts, axis=1)
     return np.asarray((pictures * texts).sum(axis=1) / lengths, dtype=np.float64)

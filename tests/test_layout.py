@@ -25,6 +25,7 @@ LAYERS = [
         "parallel",
         "picture_loader",
         "progress",
+        "sides",
         "assets",
     },
     {"datasets", "tokenizers", "teachers"},

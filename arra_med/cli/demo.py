@@ -12,7 +12,18 @@ from arra_med.errors import RequestError, WorkError
 from arra_med.settings import Settings
 from arra_med.store import write_atomic
 
-VERBS = ("ingest", "train-tokenizer", "tokenize", "features", "train", "generate", "evaluate")
+STAGES = (
+    ("ingest",),
+    ("train-tokenizer",),
+    ("tokenize",),
+    ("features",),
+    ("train",),
+    ("generate",),
+    # once more with left and right exchanged: does the model draw the side it is asked for?
+    ("generate", "generation.swap_sides=true", "paths.generated={output}/swapped"),
+    ("evaluate",),
+)
+"""Each verb with its overrides."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,12 +44,14 @@ def run(options: argparse.Namespace) -> None:
         )
     write_atomic(written, text.encode())
     started = time.monotonic()
-    for verb in VERBS:
-        sys.stderr.write(f"\n$ arra-med {verb} {written}\n")
+    for verb, *given in STAGES:
+        words = [verb, str(written), *(one.format(output=output) for one in given)]
+        command = f"arra-med {' '.join(words)}"
+        sys.stderr.write(f"\n$ {command}\n")
         sys.stderr.flush()
         begun = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "arra_med", verb, str(written)],
+            [sys.executable, "-m", "arra_med", *words],
             stdout=subprocess.PIPE,
             text=True,
             check=False,
@@ -46,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
             env={"OMP_WAIT_POLICY": "passive", **os.environ},
         )
         if done.returncode:
-            message = f"'arra-med {verb} {written}' ended with exit code {done.returncode}"
+            message = f"'{command}' ended with exit code {done.returncode}"
             raise RequestError(message) if done.returncode == 2 else WorkError(message)
         result = done.stdout.strip()
         sys.stderr.write(f"{result}  ({time.monotonic() - begun:.0f} s)\n")

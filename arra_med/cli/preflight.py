@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arra_med.errors import RequestError, WorkError
-from arra_med.store import MANIFEST, PreparedFolder
 
 if TYPE_CHECKING:
     from arra_med.eval.preflight import FolderCheck, PictureFacts
@@ -91,6 +90,7 @@ def _of_configuration(
     from arra_med.eval import preflight
     from arra_med.eval.plain_folder import PLAIN, open_pictures
     from arra_med.settings import Settings
+    from arra_med.store import PreparedFolder
 
     settings = config.load(Settings, path, overrides)
     prepared = PreparedFolder(settings.paths.folder("prepared"))
@@ -126,6 +126,7 @@ def _of_configuration(
 
 def _of_folders(folders: Sequence[Path], workers: int | None) -> list["FolderCheck"]:
     from arra_med.eval import preflight
+    from arra_med.store import PreparedFolder
 
     for folder in folders:
         if not folder.is_dir():
@@ -165,6 +166,8 @@ def _facts(folder: Path, kind: str | None, workers: int | None) -> list["Picture
 
 def _kind(folder: Path) -> str | None:
     """What a folder of ours holds; ``None`` for any other."""
+    from arra_med.store import MANIFEST
+
     path = folder / MANIFEST
     if not path.is_file():
         return None

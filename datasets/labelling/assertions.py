@@ -56,11 +56,14 @@ _EVENTS = re.compile(
     r"|to (?:ensure|document|confirm|assess|establish|follow|demonstrate)(?: for)?(?: complete)?"
     r" (?:resolution|clearing|stability)(?: of)?)\b"
     # nothing is asserted
-    r"|(?P<unsaid>history of|h/o|hx of|(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|eval|screen(?:ing)?"
+    r"|(?P<unsaid>history of|h/o|hx of|(?:evaluat(?:e|ion|ing)|assess(?:ment|ing)?|eval"
+    r"|screen(?:ing)?"
     r"|work-?up|query|look(?:ing)?) (?:for|of)|(?:to|please) (?:rule out|exclude|evaluate|assess)"
     r"|(?<!cannot )(?<!can not )(?<!not )(?<!n't )(?<!could )rule out|r/o|exclude"
-    r"|if(?! any)|(?:to|in|for) (?:better |further )?(?:identify|detect|locali[sz]e|find|characteri[sz]e|confirm)(?:ing)?"
-    r"|detect(?:ing|ion of)|(?:clinical|clinically) (?:concern|suspicion|suspected|history|diagnosis|question"
+    r"|if(?! any)|(?:to|in|for) (?:better |further )?(?:identify|detect|locali[sz]e|find"
+    r"|characteri[sz]e|confirm)(?:ing)?"
+    r"|detect(?:ing|ion of)|(?:clinical|clinically) (?:concern|suspicion|suspected|history"
+    r"|diagnosis|question"
     r"|correlation)(?: (?:for|of|with))?|correlat\w+(?: \w+)? (?:for|as to|regarding)"
     r"|(?:prior|previous|old|remote|past)(?: \w+)? (?=infecti|pneumonia))\b"
     # a finding that cannot be excluded
@@ -81,9 +84,11 @@ _EVENTS = re.compile(
     # doubt, over what follows or over the next words alone
     r"|(?P<doubt>may|might|could|would (?:suggest|favou?r)|suggest(?:s|ed|ing|ive)?(?: of)?"
     r"|suspicious (?:for|of)|suspicion (?:for|of)|concern(?:s|ing)? (?:for|of|about|regarding|that)"
-    r"|worri(?:some|ed) (?:for|about)|worry for|question(?:s|ing)? (?:of|whether|raised)|consider(?:ed|ations?"
+    r"|worri(?:some|ed) (?:for|about)|worry for|question(?:s|ing)? (?:of|whether|raised)"
+    r"|consider(?:ed|ations?"
     r"|ing)?(?: \w+)?(?: includ\w+)?|differential\w*(?: diagnos\w+)?(?: includ\w+)?|versus|vs"
-    r"|less likely|(?:likely|probabl[ey]|possibl[ey])(?: \w+){0,2} combination of|favou?r(?:s|ed|ing)?|perhaps|cannot tell|raises?(?: the)?)\b"
+    r"|less likely|(?:likely|probabl[ey]|possibl[ey])(?: \w+){0,2} combination of|favou?r(?:s|ed"
+    r"|ing)?|perhaps|cannot tell|raises?(?: the)?)\b"
     r"|(?P<maybe>likely|probabl[ey]|possibl[ey]|possibility of|questionabl[ey]|presumabl[ey]"
     r"|presumed|suspect(?:ed)?|equivocal|potential(?:ly)?|question|appears? to represent"
     r"|borderline|conceivabl[ey])\b"
@@ -97,9 +102,11 @@ _EVENTS = re.compile(
     r")|(?P<stop>[;:()]| - |--)"
 )
 _VERSUS = re.compile(r"\b(?:versus|vs)\b")
+_ENDS = ("neutral", "new", "stop", "denied")
 _OR = re.compile(r"\b(?:n?or)\b|/")
 _VERB = re.compile(
-    rf"\b(?:is|are|was|were|has|have|remains?|appears?|shows?|demonstrates?|persists?)\b(?! {_ADVERBS}"
+    rf"\b(?:is|are|was|were|has|have|remains?|appears?|shows?|demonstrates?"
+    rf"|persists?)\b(?! {_ADVERBS}"
     rf"{_SEEN}\b)"
 )
 _NEW_SUBJECT = re.compile(
@@ -109,36 +116,46 @@ _NEW_SUBJECT = re.compile(
 )
 _NEW_SIZED = re.compile(
     r"\s*(?:small|tiny|mild|minimal|trace|moderate|large|severe|bibasilar"
-    r"|(?<=, )(?:left|right|bilateral)|subtle|patchy|increas\w+|decreas\w+|low|minor|slight|multiple|several|some|calcified)\b"
+    r"|(?<=, )(?:left|right|bilateral)|subtle|patchy|increas\w+|decreas\w+|low|minor|slight"
+    r"|multiple|several|some|calcified)\b"
 )
 _BROKEN_LINK = re.compile(
     r"\b(?:is|are|was|were|has|have|with|without|but|no|may|which|that|however|although|though)\b"
 )
 
 _BEFORE_RESOLVED = (
-    r"(?:(?:has|have|had|having|is|are|was|were|since|now|interval|also|been|all|near|\w+ly|not)\b[ ,-]*)*"
+    r"(?:(?:has|have|had|having|is|are|was|were|since|now|interval|also|been|all"
+    r"|near|\w+ly|not)\b[ ,-]*)*"
 )
 _AFTER = re.compile(
-    r"(?P<absent>(?:(?:is|are|was|were|has been|have been|had been|being)\b )?(?:not|no longer|nowhere)"
+    r"(?P<absent>(?:(?:is|are|was|were|has been|have been|had been|being)\b )?(?:not|no longer"
+    r"|nowhere)"
     rf" {_ADVERBS}{_SEEN}\b"
     rf"|{_BEFORE_RESOLVED}\b(?:resolved|disappeared|cleared)\b(?! from)"
-    r"|(?:is|are|was|were) (?:\w+ly )?(?:absent|excluded|ruled out|gone|(?:very |highly |felt )*unlikely"
-    r"|not \w+ ?likely|negative|none|no more)\b|(?:has|have) (?:also )?been (?:\w+ly )?(?:removed|excluded|ruled out"
+    r"|(?:is|are|was|were) (?:\w+ly )?(?:absent|excluded|ruled out|gone|(?:very |highly "
+    r"|felt )*unlikely"
+    r"|not \w+ ?likely|negative|none|no more)\b|(?:has|have) (?:also )?been (?:\w+ly )?(?:removed"
+    r"|excluded|ruled out"
     r"|withdrawn|extracted)|\bremoved\b|: (?:none|no|absent|negative)\b|removal\b|unlikely\b"
     r"|(?:(?:is|are) )?(?:consistent with|compatible with|represent\w*|due to) (?:\w+ ){0,2}nipple"
-    r"|(?:(?:is|are|appears?|remains?) (?:\w+ )?)?(?:within (?:the )?(?:normal limits|limits of normal)"
+    r"|(?:(?:is|are|appears?|remains?) (?:\w+ )?)?(?:within (?:the )?(?:normal limits"
+    r"|limits of normal)"
     r"|normal\b))"
     r"|(?P<uncertain>(?:(?:is|are|was|were|remains?|be)\b )?(?:not|cannot be|can not be|can't be"
     r"|could not be|difficult to|hard to|impossible to)(?: \w+ly)* (?:excluded?|ruled? out)\b"
-    r"|(?:is|are|was|were|remains?|be|as) (?:also |a |an |another |of |the |in |felt |to be |most |more |less |\w+ly )*"
+    r"|(?:is|are|was|were|remains?|be|as) (?:also |a |an |another |of |the |in |felt |to be |most "
+    r"|more |less |\w+ly )*"
     r"(?:possib\w+|likely|suspected|questioned|questionable|considered|consideration|differential"
     r"|concern|probable|favou?red|equivocal|suggested|entertained)\b"
     r"|(?:may|might|could|can|should|would)(?: also)? (?:be|have|account|explain)\b"
-    r"(?! (?:related|due|secondary|from|seen|better|chronic|old|acute|slightly|accentuat|exaggerat|compatible|consistent"
+    r"(?! (?:related|due|secondary|from|seen|better|chronic|old|acute|slightly|accentuat|exaggerat"
+    r"|compatible|consistent"
     r"|artifact|projection))|(?:(?:is|are|was|were) )?not (?:\w+ly )?well[- ]\w+|\?)"
     rf"|(?P<unsaid>(?:may|might|could|can) not be {_ADVERBS}{_SEEN})"
 )
-_FADING = re.compile(r"\b(?:nearly|almost|partially|partly|incompletely|mostly|largely|not)\b.*resolved")
+_FADING = re.compile(
+    r"\b(?:nearly|almost|partially|partly|incompletely|mostly|largely|not)\b.*resolved"
+)
 _SAID_AFTER = {"absent": ABSENT, "uncertain": UNCERTAIN, "unsaid": None}
 _LONGEST_GAP = 45  # characters between a mention and what is said of it
 
@@ -156,16 +173,13 @@ def read_mentions(sentence: str) -> list[Mention]:
             scope, wide = ABSENT, kind == "no"
         elif kind in ("doubt", "maybe", "open"):
             # "no opacity to suggest pneumonia" denies the pneumonia
-            if scope != ABSENT or kind == "open" or _after_comma(sentence, event.start()):
-                if scope is not None:
-                    scope, wide = UNCERTAIN, wide and scope == UNCERTAIN or kind != "maybe"
+            denied = scope == ABSENT and not _after_comma(sentence, event.start())
+            if scope is not None and (kind == "open" or not denied):
+                scope, wide = UNCERTAIN, (wide and scope == UNCERTAIN) or kind != "maybe"
         elif kind == "unsaid":
             scope, wide = None, True
-        elif kind in ("neutral", "new", "stop", "denied"):
+        elif kind in _ENDS or (scope != PRESENT and _ends_scope(sentence, event, kind, wide)):
             scope, wide = PRESENT, False
-        elif kind != "pass" and scope != PRESENT and event.group() != "and/or":
-            if _ends_scope(sentence, event, kind, wide):
-                scope, wide = PRESENT, False
     _look_behind(sentence, mentions)
     _versus(sentence, mentions)
     return [mention for mention in mentions if mention.labels]
@@ -177,6 +191,8 @@ def _after_comma(sentence: str, start: int) -> bool:
 
 def _ends_scope(sentence: str, event: re.Match[str], kind: str, wide: bool) -> bool:
     """Whether a comma, an "and" or a "with" begins a new statement."""
+    if kind == "pass" or event.group() == "and/or":
+        return False
     rest = sentence[event.end() :]
     if kind == "with" or not (wide or (kind == "comma" and _OR.search(rest))):
         return True
@@ -190,6 +206,8 @@ def _ends_scope(sentence: str, event: re.Match[str], kind: str, wide: bool) -> b
 
 def _look_behind(sentence: str, mentions: Sequence[Mention]) -> None:
     """Apply what is said after a mention to it and to those listed with it."""
+    if not mentions:
+        return
     for found in _AFTER.finditer(sentence):
         if _FADING.search(found.group()):
             continue
@@ -214,7 +232,11 @@ def _listed_with(sentence: str, before: Sequence[Mention]) -> list[Mention]:
     for mention in reversed(before[:-1]):
         gap = sentence[mention.end : listed[-1].start]
         link = gap == " " or re.search(r"\b(?:and|or)\b|/", gap)
-        if len(gap) > _LONGEST_GAP or _BROKEN_LINK.search(gap) or not (link or (joined and "," in gap)):
+        if (
+            len(gap) > _LONGEST_GAP
+            or _BROKEN_LINK.search(gap)
+            or not (link or (joined and "," in gap))
+        ):
             break
         joined = joined or bool(link)
         listed.append(mention)

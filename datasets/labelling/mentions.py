@@ -17,10 +17,12 @@ _DENSE = (
     r"|perihilar|ill-defined|vague|increased|bandlike|band-like|lingular)"
 )
 _DEVICES = (
-    r"(?:endotracheal|nasogastric|orogastric|tracheostomy)(?: tubes?| catheters?)?|tracheostom\w*|et tubes?|ett|ng tubes?|og tubes?"
+    r"(?:endotracheal|nasogastric|orogastric|tracheostomy)(?: tubes?| catheters?)?|tracheostom\w*"
+    r"|et tubes?|ett|ng tubes?|og tubes?"
     r"|(?:chest|feeding|enteric|gastric|gastrostomy|pleural|drainage|g|j|peg|dobb?-?hoff"
     r"|thoracostomy) tubes?|tubes?|dobb?-?hoff|picc(?: lines?)?|cvls?|swan[- ]ganz"
-    r"|(?:\w+ )?catheters?|pigtails?|pleurx|port-?a-?caths?|port-a-\w*|medi-?ports?|ports?(?! of entry)"
+    r"|(?:\w+ )?catheters?|pigtails?|pleurx|port-?a-?caths?|port-a-\w*|medi-?ports?"
+    r"|ports?(?! of entry)"
     r"|infusaports?|vascath|(?:central|venous|picc|subclavian|jugular|ij|indwelling|arterial"
     r"|support|monitoring|access|femoral|dialysis|midline) lines?|lines? (?:and|or) tubes?"
     r"|lines? (?:terminat|tip|in place)\w*|pacemakers?|pacers?|pacing|aicds?|icds?|(?:defibrillator"
@@ -30,15 +32,19 @@ _DEVICES = (
     r" (?:\w+ )?valves?|valve (?:replacement|prosthes[ie]s)|valvular prosthes[ie]s|tavr|hardware"
     r"|(?:surgical |biliary |vascular |aortic |coronary |esophageal )?stents?"
     r"|(?:\w+ )?drains?|(?:support|medical|monitoring|assist|cardiac|implant\w*|stimulator|loop)"
-    r" devices?|\w*stimulators?|(?:pulse |battery |cardiac )?generators?|(?<!breast )prosthes[ie]s|closure devices?"
-    r"|occluders?|internal fixation|(?:ekg|ecg|telemetry|monitor(?:ing)?) leads|loop recorder|arthroplast\w+|(?:bone|orthopedic|pedicle|spinal"
+    r" devices?|\w*stimulators?|(?:pulse |battery |cardiac )?generators?|(?<!breast )prosthes[ie]s"
+    r"|closure devices?"
+    r"|occluders?|internal fixation|(?:ekg|ecg|telemetry|monitor(?:ing)?) leads|loop recorder"
+    r"|arthroplast\w+|(?:bone|orthopedic|pedicle|spinal"
     r"|fixation) (?:screws?|rods?|plates?)|intubat(?:ed|ion)|shunt(?: tubing| catheter)?"
     r"|indwelling line or tube|embolization coils?"
 )
 
 _TABLE: tuple[tuple[str, Labels], ...] = (
     # what looks like a mention and is none comes first
-    (r"granulomatous (?:infection|disease)|cystic fibrosis|(?:thoracic|chest|pleural|abdominal|peritoneal) cavit(?:y|ies)|mass effect|body mass|pericardial (?:effusion|fluid|fat)\w*|joint effusions?", ()),
+    (r"granulomatous (?:infection|disease)|cystic fibrosis|(?:thoracic|chest|pleural|abdominal"
+     r"|peritoneal) cavit(?:y|ies)|mass effect|body mass|pericardial (?:effusion|fluid|fat)\w*"
+     r"|joint effusions?", ()),
     (r"(?:subcutaneous|soft[- ]tissue|chest wall|body wall|peripheral|ankle|leg) (?:edema|mass\w*)"
      r"|(?:breast|mediastinal|thyroid|neck|abdominal|adrenal|soft tissue|renal|hepatic|liver"
      r"|axillary|paraspinal) (?:mass|masses|lesions?|nodules?)|thyroid nodul\w+", ()),
@@ -59,32 +65,41 @@ _TABLE: tuple[tuple[str, Labels], ...] = (
      r"|fluid (?:\w+ ){0,3}fissures?", ("Pleural Effusion",)),
     (r"pleuro-?parenchymal (?:scar\w*|thickening|fibrosis|change\w*)"
      r"|pleural(?:[- ]based)?(?:/| and )parenchymal scar\w*", ("Pleural Other", "Lung Opacity")),
-    (r"pleural(?:[- ](?:based|surface))?(?: \w+)? (?:thicken\w*|plaques?|scar\w*|calcif\w+|fibros[ie]s"
-     r"|mass|masses|nodul\w+|lesions?|abnormalit\w+|diseases?|reaction)|fibrothorax|(?:apical|pleural) cap(?:ping|s)?"
+    (r"pleural(?:[- ](?:based|surface))?(?: \w+)? (?:thicken\w*|plaques?|scar\w*|calcif\w+"
+     r"|fibros[ie]s"
+     r"|mass|masses|nodul\w+|lesions?|abnormalit\w+|diseases?|reaction)|fibrothorax|(?:apical"
+     r"|pleural) cap(?:ping|s)?"
      r"|pleural plaques?|thicken\w+ of the (?:\w+ )?pleura|mesotheliom\w+", ("Pleural Other",)),
     # lungs
     (r"atelecta\w+|(?:lobar|lung|segmental|lobe) collapses?|collapse of (?:the )?(?:\w+ ){0,3}"
      rf"{_LUNG}|collapsed (?:\w+ ){{0,2}}{_LUNG}|collapse/", ("Atelectasis",)),
     (r"consolidat\w+", ("Consolidation",)),
-    (r"(?:broncho)?pneumonias?\b|pneumonic|(?:infectious|pneumonic) (?:process|infiltrat|consolid)\w*"
+    (r"(?:broncho)?pneumonias?\b|pneumonic|(?:infectious|pneumonic) (?:process|infiltrat"
+     r"|consolid)\w*"
      r"|infecti(?:on|ons|ous|ve)\b", ("Pneumonia",)),
-    (r"edema(?:tous)?\b|(?:vascular |venous |pulmonary |hilar )*congesti(?:on|ve)\b(?: heart failure"
+    (r"edema(?:tous)?\b|(?:vascular |venous |pulmonary |hilar )*congesti(?:on"
+     r"|ve)\b(?: heart failure"
      r"| changes?)?|congested|heart failure|chf\b|cardiac (?:failure|decompensation)"
      r"|(?:volume|fluid) overload|cephali[sz]ation|vascular (?:redistribution|engorgement)"
-     r"|pulmonary venous hypertension|vascular prominence|prominen(?:t|ce of(?: the)?)(?: (?:central"
+     r"|pulmonary venous hypertension|vascular prominence|prominen(?:t"
+     r"|ce of(?: the)?)(?: (?:central"
      r"|pulmonary|hilar|lung))* vascula\w+|increased (?:pulmonary |lung )?vascular(?:ity)?"
-     r"|vascula\w+ (?:is |are |appears? )?(?:(?!not\b|no\b)\w+ )?(?:prominent|indistinct|increased|congested|engorged)"
+     r"|vascula\w+ (?:is |are |appears? )?(?:(?!not\b|no\b)\w+ )?(?:prominent|indistinct|increased"
+     r"|congested|engorged)"
      r"|indistinct(?:ness)?(?: of)?(?: the)?(?: \w+)? vascula\w+", ("Edema",)),
-    (r"nodular (?:\w+ )?opaci\w+|nodular (?:airspace )?infiltrat\w+", ("Lung Lesion", "Lung Opacity")),
+    (r"nodular (?:\w+ )?opaci\w+"
+     r"|nodular (?:airspace )?infiltrat\w+", ("Lung Lesion", "Lung Opacity")),
     (r"(?:micro)?nodul(?:e|es|ar|arity)\b|mass(?:es)?\b|mass-?like|(?:pulmonary |lung |parenchymal "
      r"|cavitary |hilar |suspicious |focal )?lesions?|neoplas\w+|tumou?rs?\b|malignan(?:cy|cies|t)"
      r"|metast[ao]\w+|carcinomas?|cancer\b|cavit(?:y|ary|ation|ies)\b|lymphangitic",
      ("Lung Lesion",)),
     (r"(?:opacit(?:y|ies)|opacification\w*|opacified|opaque)\b|infiltrat(?:e|es|ion|ions|ive)\b"
-     r"|(?:airspace|air-space|air space|alveolar|interstitial|parenchymal|reticular|reticulonodular)"
+     r"|(?:airspace|air-space|air space|alveolar|interstitial|parenchymal|reticular"
+     r"|reticulonodular)"
      r"(?: lung| pulmonary)? (?:diseases?|process\w*|patterns?|thickening|prominence|changes?"
      r"|abnormalit\w+|fibros[ie]s|infiltrat\w+|scar\w*)"
-     rf"|{_DENSE}(?: (?!nodul)\w+)? densit(?:y|ies)|densit(?:y|ies) (?:in|at|within|over\w*|project\w*) the"
+     rf"|{_DENSE}(?: (?!nodul)\w+)? densit(?:y|ies)|densit(?:y|ies) (?:in|at|within|over\w*"
+     rf"|project\w*) the"
      r" (?:\w+ ){0,4}(?:lung|lobe|base|lingula|apex)"
      r"|reticulation\w*|scar(?:s|ring|red)?\b|fibros[ie]s|fibrotic (?:\w+ )?changes?"
      r"|hazin?ess|airspace filling|silhouetting of"

@@ -1,7 +1,7 @@
 """Sentences as chest reports hold them, each with the labels that a reader would give it."""
 
 E, P, C, H, M = "Pleural Effusion", "Pneumothorax", "Consolidation", "Cardiomegaly", "Edema"
-A, O, N, L = "Atelectasis", "Lung Opacity", "Pneumonia", "Lung Lesion"
+A, Y, N, L = "Atelectasis", "Lung Opacity", "Pneumonia", "Lung Lesion"
 W, F, S, R = "Enlarged Cardiomediastinum", "Fracture", "Support Devices", "Pleural Other"
 
 Case = tuple[str, dict[str, int]]
@@ -19,9 +19,9 @@ PRESENT: tuple[Case, ...] = (
     ("Mild pulmonary vascular congestion.", {M: 1}),
     ("Bibasilar atelectasis.", {A: 1}),
     ("Collapse of the left lower lobe.", {A: 1}),
-    ("Patchy opacity in the left base.", {O: 1}),
-    ("Biapical scarring.", {O: 1}),
-    ("Increased interstitial markings bilaterally.", {O: 1}),
+    ("Patchy opacity in the left base.", {Y: 1}),
+    ("Biapical scarring.", {Y: 1}),
+    ("Increased interstitial markings bilaterally.", {Y: 1}),
     ("2.3 cm nodule in the right upper lobe.", {L: 1}),
     ("Cavitary lesion in the left apex.", {L: 1}),
     ("Old healed left rib fractures.", {F: 1}),
@@ -42,9 +42,9 @@ ABSENT: tuple[Case, ...] = (
     ("No evidence of pneumothorax or effusion.", {P: 0, E: 0}),
     ("No focal consolidation, large pleural effusion, or pneumothorax.", {C: 0, E: 0, P: 0}),
     ("No focal consolidation, suspicious opacity, pneumothorax or definite effusion.",
-     {C: 0, O: 0, P: 0, E: 0}),
+     {C: 0, Y: 0, P: 0, E: 0}),
     ("There is no visible pneumothorax.", {P: 0}),
-    ("Negative for effusion, pneumothorax and focal infiltrate.", {E: 0, P: 0, O: 0}),
+    ("Negative for effusion, pneumothorax and focal infiltrate.", {E: 0, P: 0, Y: 0}),
     ("The lungs are free of focal consolidation.", {C: 0}),
     ("Lungs are clear without effusion or pneumothorax.", {E: 0, P: 0}),
     ("Neither effusion nor pneumothorax.", {E: 0, P: 0}),
@@ -61,7 +61,7 @@ ABSENT: tuple[Case, ...] = (
     ("The cardiomediastinal silhouette is within normal limits.", {H: 0, W: 0}),
     ("Heart, mediastinum and hila are unremarkable.", {H: 0, W: 0}),
     ("Normal and stable cardiomediastinal contours.", {H: 0, W: 0}),
-    ("No opacity to suggest pneumonia.", {O: 0, N: 0}),
+    ("No opacity to suggest pneumonia.", {Y: 0, N: 0}),
     ("There is no consolidation that would suggest pneumonia.", {C: 0, N: 0}),
     ("Pneumonia is unlikely.", {N: 0}),
     ("Absence of pleural fluid.", {E: 0}),
@@ -84,15 +84,15 @@ UNCERTAIN: tuple[Case, ...] = (
     ("Borderline cardiomegaly.", {H: -1}),
     ("The heart may be mildly enlarged.", {H: -1}),
     ("A superimposed pneumonia is possible.", {N: -1}),
-    ("Possibly atelectasis, scarring, or pneumonia.", {A: -1, O: -1, N: -1}),
+    ("Possibly atelectasis, scarring, or pneumonia.", {A: -1, Y: -1, N: -1}),
     ("Nodule is not well-seen on this film.", {L: -1}),
     ("Mild edema is suspected.", {M: -1}),
 )
 TRAPS: tuple[Case, ...] = (
     ("Consolidation in the lingula, which may represent pneumonia.", {C: 1, N: -1}),
     ("Bibasilar opacities, likely atelectasis, though pneumonia cannot be excluded.",
-     {O: 1, A: -1, N: -1}),
-    ("Opacity may be compatible with infection or edema.", {O: 1, N: -1, M: -1}),
+     {Y: 1, A: -1, N: -1}),
+    ("Opacity may be compatible with infection or edema.", {Y: 1, N: -1, M: -1}),
     ("Atelectasis rather than pneumonia.", {A: 1, N: 0}),
     ("Small effusion without pneumothorax.", {E: 1, P: 0}),
     ("No pneumothorax, small left pleural effusion.", {P: 0, E: 1}),

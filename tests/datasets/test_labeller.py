@@ -107,7 +107,8 @@ INDEXED: dict[str, str] = {
     "Pneumonia": r"Pneumonia",
     "Fracture": r"Fractures, Bone",
     "Lung Lesion": r"Nodule|Mass|Cavitation|(?:Opacity|Density|Infiltrate).*/round",
-    "Support Devices": r"Catheters, Indwelling|Implanted Medical|Tube, Inserted|Medical Device|Stents",
+    "Support Devices": r"Catheters, Indwelling|Implanted Medical|Tube, Inserted|Medical Device"
+    r"|Stents",
 }
 """Finding → headings under which the indexers of Indiana University's reports put it."""
 

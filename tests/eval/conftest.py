@@ -6,10 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from arra_med.config import PluginConfig
+from arra_med.eval.cnn import CnnOptions
+from arra_med.eval.evaluate import evaluate
+from arra_med.eval.judge_cnn import CnnJudge
 from arra_med.images import encode_png
+from arra_med.settings import Evaluation, Paths, Settings
+from arra_med.store import PreparedFolder
 from tests.eval import example_results as example
 from tests.eval.example_results import Results
+from tests.eval.little import (
+    QUICK,
+    generation_rows,
+    pictures_for,
+    write_generated,
+    write_prepared,
+)
+
+CPU = torch.device("cpu")
 
 
 def build_results() -> Results:
@@ -143,3 +159,45 @@ def results() -> Results:
 def write_evaluation(tmp_path: Path) -> Callable[[Results], Path]:
     """Writes an evaluation folder for the given results."""
     return lambda content: write_example(tmp_path / "evaluation", content)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A prepared folder and a judge fitted on it."""
+    folder = tmp_path_factory.mktemp("base")
+    prepared = write_prepared(folder / "prepared")
+    CnnJudge.fit(CnnOptions(weights=folder / "judge", **QUICK), prepared, CPU)
+    return folder
+
+
+@pytest.fixture
+def prepared(base):
+    return PreparedFolder(base / "prepared")
+
+
+@pytest.fixture
+def run(base, tmp_path):
+    """Evaluates the pictures in ``tmp_path/generated``."""
+
+    def run_it(name="evaluation", *, weights=None, **changes):
+        options = CnnOptions(weights=weights or base / "judge", **QUICK)
+        plugin = PluginConfig(name="cnn", options=options)
+        values = {"bootstrap": 100, "min_positives": 8, "panels": 8, "batch_size": 16} | changes
+        settings = Settings(
+            paths=Paths(
+                output=tmp_path,
+                prepared=base / "prepared",
+                generated=tmp_path / "generated",
+                evaluation=tmp_path / name,
+            ),
+            evaluation=Evaluation(**{"judges": (plugin,), "extractors": (plugin,)} | values),
+        )
+        return evaluate(settings, device=CPU)
+
+    return run_it
+
+
+@pytest.fixture
+def generated(prepared, tmp_path):
+    rows = generation_rows(prepared)
+    return write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows))

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from arra_med.eval.comparison import Measured, Shared, compare
 from arra_med.eval.comparison_statistics import (
     clustered_kid,
+    coverage_contrasts,
     patient_halves,
     recall_contrasts,
     widened,
@@ -365,3 +366,16 @@ def test_recall_contrasts_are_differences_of_recall_on_the_scale_of_all():
     expected = prdc(real, made[:30]).recall - prdc(real, made[30:]).recall
     (found,) = recall_contrasts(real, made, [half], k=5, device=device)
     assert found == pytest.approx(expected / 2, abs=1e-12)  # half of the whole's pictures each
+
+
+def test_coverage_contrasts_are_the_jackknife_over_patients():
+    rng = np.random.default_rng(15)
+    real, made = rng.normal(size=(40, 4)), rng.normal(size=(45, 4)) + 1
+    patients = np.array([str(i // 3) for i in range(45)])
+    found = coverage_contrasts(real, made, list(patients), k=5, device=torch.device("cpu"))
+    without = np.array(
+        [prdc(real, made[patients != name]).coverage for name in np.unique(patients)]
+    )
+    variance = 14 / 15 * np.square(without - without.mean()).sum()
+    assert variance > 0
+    assert np.square(found).mean() == pytest.approx(variance, rel=1e-10)

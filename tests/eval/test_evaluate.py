@@ -1,146 +1,32 @@
 """The whole stage on folders written here: 160 little pictures, two findings one can see."""
 
-import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import torch
 
-from arra_med.config import PluginConfig
 from arra_med.errors import RequestError
 from arra_med.eval.cnn import CnnOptions
 from arra_med.eval.evaluate import evaluate
 from arra_med.eval.judge_cnn import CnnJudge
-from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
+from arra_med.generation.folder import image_name
 from arra_med.images import encode_png
-from arra_med.schema import Sample
-from arra_med.settings import Evaluation, Paths, Settings
-from arra_med.store import PartWriter, PreparedFolder, verify
-from tests.prepared import save_prepared
+from arra_med.settings import Paths, Settings
+from arra_med.store import verify
+from tests.eval.little import (
+    LABELS,
+    QUICK,
+    SIZE,
+    generation_rows,
+    pictures_for,
+    read,
+    write_generated,
+    write_prepared,
+)
 
 CPU = torch.device("cpu")
-LABELS = ("Cardiomegaly", "Edema", "Pleural Effusion")
-SIZE = 32
-QUICK = {"input_size": 32, "epochs": 8, "dimension": 8}
-
-
-def draw(labels, rng):
-    picture = rng.normal(90, 12, (SIZE, SIZE, 1))
-    picture[SIZE // 2 :] += 60 * (labels["Pleural Effusion"] == 1)
-    picture[:, SIZE // 3 : SIZE // 2] += 50 * (labels["Cardiomegaly"] == 1)
-    return picture.clip(0, 255).astype(np.uint8)
-
-
-def write_prepared(folder, num=160):
-    rng = np.random.default_rng(0)
-    items = []
-    for i in range(num):
-        labels = {"Cardiomegaly": int(i % 3 == 0), "Edema": None, "Pleural Effusion": i % 2}
-        if i % 20 == 19:
-            labels["Pleural Effusion"] = -1
-        sample = Sample(
-            key=f"p{i // 2:03d}/s{i:03d}",
-            patient_id=f"p{i // 2:03d}",
-            study_id=f"s{i:03d}",
-            split="train" if i < 84 else "validate" if i < 112 else "test",
-            view=("PA", "AP", None)[i % 3],
-            prompt=f"view {i % 3}: effusion {i % 2}",
-            prompt_source="impression",
-            labels=labels,
-            modality="cxr",
-            source=f"{i}.png",
-        )
-        items.append((sample, draw(labels, rng)))
-    return save_prepared(folder, items, part_size=num)
-
-
-def generation_rows(prepared, images_per_prompt=2):
-    return [
-        {
-            "key": row["key"],
-            "index": index,
-            "prompt": row["prompt"],
-            "file": image_name(row["key"], index),
-            "seed": 0,
-        }
-        for row in prepared.rows("test")
-        for index in range(images_per_prompt)
-    ]
-
-
-def write_generated(folder, rows, pictures, *, model=None, images_per_prompt=2):
-    """``pictures``: file → array or bytes; a ``None`` is not written."""
-    config = {
-        "model": {"name": "fake", "teacher": None} if model is None else model,
-        "images_per_prompt": images_per_prompt,
-    }
-    files = {
-        name: picture if isinstance(picture, bytes) else encode_png(picture)
-        for name, picture in pictures.items()
-        if picture is not None
-    }
-    with PartWriter(folder, kind="generated", config=config) as writer:
-        writer.write_part(0, files, {"images": len(rows)})
-        table = pa.Table.from_pylist(rows, GENERATIONS_SCHEMA)
-        writer.finish(1, {"generations.parquet": table})
-    return folder
-
-
-def pictures_for(prepared, rows, seed=1):
-    """New pictures that show what their prompts' labels say."""
-    rng = np.random.default_rng(seed)
-    labels = {row["key"]: row["labels"] for row in prepared.rows("test")}
-    return {row["file"]: draw(labels[row["key"]], rng) for row in rows}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A prepared folder and a judge fitted on it."""
-    folder = tmp_path_factory.mktemp("base")
-    prepared = write_prepared(folder / "prepared")
-    CnnJudge.fit(CnnOptions(weights=folder / "judge", **QUICK), prepared, CPU)
-    return folder
-
-
-@pytest.fixture
-def prepared(base):
-    return PreparedFolder(base / "prepared")
-
-
-@pytest.fixture
-def run(base, tmp_path):
-    """Evaluates the pictures in ``tmp_path/generated``."""
-
-    def run_it(name="evaluation", *, weights=None, **changes):
-        options = CnnOptions(weights=weights or base / "judge", **QUICK)
-        plugin = PluginConfig(name="cnn", options=options)
-        values = {"bootstrap": 100, "min_positives": 8, "panels": 8, "batch_size": 16} | changes
-        settings = Settings(
-            paths=Paths(
-                output=tmp_path,
-                prepared=base / "prepared",
-                generated=tmp_path / "generated",
-                evaluation=tmp_path / name,
-            ),
-            evaluation=Evaluation(**{"judges": (plugin,), "extractors": (plugin,)} | values),
-        )
-        return evaluate(settings, device=CPU)
-
-    return run_it
-
-
-@pytest.fixture
-def generated(prepared, tmp_path):
-    rows = generation_rows(prepared)
-    return write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows))
-
-
-def read(folder: Path):
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def test_a_faithful_generator_end_to_end(generated, run, prepared):
@@ -287,7 +173,9 @@ def test_a_judge_that_was_the_teacher_makes_it_incomplete(base, prepared, run, t
     assert not results["judges"][0]["independent"]
     assert not results["fidelity"][0]["independent"]
     assert any("judge" in r and "aligned to" in r for r in results["status_reasons"])
-    assert results["judges"][0]["findings"][0]["auroc_generated"]["value"] > 0.9  # shown, but marked
+    assert (
+        results["judges"][0]["findings"][0]["auroc_generated"]["value"] > 0.9
+    )  # shown, but marked
 
 
 def test_another_teacher_leaves_the_judge_independent(prepared, run, tmp_path):

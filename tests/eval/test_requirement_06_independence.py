@@ -1,0 +1,68 @@
+"""Requirement 6: the run's own teacher, or what saw the data, is never the only evidence."""
+
+from dataclasses import replace
+
+import torch
+
+from arra_med.config import PluginConfig
+from arra_med.eval.cnn import CnnOptions
+from arra_med.eval.independence import objections
+from arra_med.eval.judge_cnn import CnnJudge
+from arra_med.eval.probe import ProbeOptions
+from arra_med.eval.teacher_extractor import TeacherExtractor, TeacherExtractorOptions
+from arra_med.teachers.linear import LinearOptions, LinearTeacher
+from tests.eval.little import QUICK, generation_rows, pictures_for, read, write_generated
+
+CPU = torch.device("cpu")
+
+
+def test_own_teacher_alone_is_incomplete_and_an_independent_judge_completes_it(
+    base, prepared, run, tmp_path
+):
+    """An ARRA run judged by a probe on its teacher, in its teacher's space; then by others too."""
+    linear = LinearOptions(weights=tmp_path / "teacher", dimension=16, epochs=2)
+    LinearTeacher.fit(linear, prepared, CPU)
+    rows = generation_rows(prepared)
+    write_generated(
+        tmp_path / "generated", rows, pictures_for(prepared, rows),
+        model={"name": "arra", "teacher": LinearTeacher.identity(linear)},
+    )  # fmt: skip
+    own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
+    space = PluginConfig(name="teacher", options=own)
+    probe = PluginConfig(
+        name="probe",
+        options=ProbeOptions(weights=tmp_path / "probe", extractor=space, min_positives=5),
+    )
+    alone = read(run("alone", judges=(probe,), extractors=(space,)))
+    assert alone["status"] == "incomplete"
+    assert [r.split(":")[0] for r in alone["status_reasons"]] == [
+        "No independent judge", "No independent extractor",
+    ]  # fmt: skip
+    assert "weights of the teacher the run was aligned to" in alone["status_reasons"][0]
+    assert not alone["judges"][0]["independent"]
+    assert alone["fidelity"][0]["kid"] is not None, "shown, and marked"
+
+    cnn = PluginConfig(name="cnn", options=CnnOptions(weights=base / "judge", **QUICK))
+    judged = read(run("judged", judges=(probe, cnn), extractors=(space,)))
+    assert judged["status"] == "incomplete", "the encoder is still the teacher"
+    both = read(run("both", judges=(probe, cnn), extractors=(space, cnn)))
+    assert both["status"] == "complete"
+    assert [judge["independent"] for judge in both["judges"]] == [False, True]
+    assert [row["independent"] for row in both["fidelity"]] == [False, True]
+
+
+def test_a_network_that_saw_the_data_set_is_not_independent(base):
+    options = CnnOptions(weights=base / "judge", **QUICK)
+    identity = {"plugin": "cnn", **CnnJudge.identity(options)}
+    info = replace(CnnJudge(options).info, saw=("mimic-cxr",))
+    free = {"called": info.name, "saw": info.saw, "teacher": None, "split": "test"}
+    [reason] = objections(identity, **free, dataset="mimic-cxr")
+    assert "was trained on pictures of mimic-cxr" in reason
+    assert objections(identity, **free, dataset="phantom-cxr") == []
+
+
+def test_every_extractor_says_what_it_was_trained_on(base, tmp_path, prepared):
+    linear = LinearOptions(weights=tmp_path / "teacher", dimension=8, epochs=1)
+    LinearTeacher.fit(linear, prepared, CPU)
+    own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
+    assert TeacherExtractor(own).info.trained_on
