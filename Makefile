@@ -38,6 +38,7 @@ bench: $(STAMP)
 	$(BIN)/python scripts/bench/features.py
 	$(BIN)/python scripts/bench/train.py
 	$(BIN)/python scripts/bench/generate.py
+	$(BIN)/python scripts/bench/evaluate.py
 
 clean:
 	rm -rf work build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,9 +3,10 @@
 An unknown key is an error with the nearest name; a wrong type names what was expected; every
 error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
 command line follow the same rules; in a value ``{output}`` stands for ``paths.output`` and
-``{prepared}`` for ``paths.prepared``. A file may begin with ``include: other.yaml`` (a path from its
-own folder) and is then laid over that one. A field of type :class:`PluginConfig` holds ``name:`` and
-the plug-in's own options, which are checked against the plug-in's ``Options`` dataclass.
+``{prepared}`` for ``paths.prepared``. A file may begin with ``include: other.yaml`` (a path from
+its own folder) and is then laid over that one. A field of type :class:`PluginConfig` holds
+``name:`` and the plug-in's own options, which are checked against the plug-in's ``Options``
+dataclass.
 """
 
 import dataclasses

@@ -231,6 +231,7 @@ def _load(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # or it would draw from the global state
         **how,
     )
     for batch in loader:

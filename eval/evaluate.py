@@ -53,6 +53,12 @@ def evaluate(settings: Settings, *, device: torch.device) -> Path:
             evaluation of other inputs.
         WorkError: if a network gives values that are not finite.
     """
+    # libraries draw initial weights from the global state before they load others
+    with torch.random.fork_rng(devices=[]):
+        return _evaluate(settings, device)
+
+
+def _evaluate(settings: Settings, device: torch.device) -> Path:
     options = section(settings.evaluation, "evaluation", "evaluate")
     prepared = PreparedFolder(settings.paths.folder("prepared"))
     generated = open_pictures(settings.paths.folder("generated"), prepared)

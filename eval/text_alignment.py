@@ -29,7 +29,7 @@ RETRIEVAL_OF = 10
 """Prompts among which a picture's own is to be found: 10 % are found by chance."""
 
 _ROWS_AT_ONCE = 1024  # rows of a matrix of similarities held in memory together
-_TIE = 1e-9  # equal texts need not give cosines that are equal to the last bit
+_TIE = 1e-6  # texts that a tower reads alike need not give cosines equal to the last bit
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,7 @@ from arra_med.eval.chexgenbench import PUBLISHED, benchmark_row, benchmark_secti
 from arra_med.eval.results_schema import results_schema
 
 OFFICIAL = {
-    "extractor": "raddino-cxgb-compat@0123abcd",
+    "extractor": "raddino-cxgb-compat@dbfb9f54",
     "dataset": "mimic-cxr",
     "split": "test",
     "n_real": 2000,
@@ -78,6 +78,7 @@ def test_the_section_has_the_form_of_the_results_file_and_ours_first():
     [
         ({"extractor": "cnn-64"}, "the extractor is cnn-64"),
         ({"extractor": "rad-dino/cls@0123abcd"}, "the benchmark's is raddino-cxgb-compat"),
+        ({"extractor": "raddino-cxgb-compat@0123abcd"}, "not those published as microsoft/rad-dino"),
         ({"extractor": None}, "no row of ours"),
         ({"dataset": "phantom-cxr"}, "the pictures are of phantom-cxr"),
         ({"split": "validate"}, "the validate split was drawn"),

@@ -124,7 +124,7 @@ def test_the_run_s_own_teacher_is_found_out(dinov2, others) -> None:
     aligned = TEACHERS.get("rad-dino").identity(options.teacher.options)
     facts: dict[str, Any] = {"saw": (), "dataset": "table", "split": "test"}
     found = objections(identity, teacher=aligned, **facts)
-    assert found == ["'teacher' has the weights of the teacher the run was aligned to"]
+    assert found == ["teacher has the weights of the teacher the run was aligned to"]
     other = options_of("clip-l", others["clip-l"])
     identity = {"plugin": "teacher", **TeacherExtractor.identity(other)}
     assert objections(identity, teacher=aligned, **facts) == []
