@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
 
@@ -54,8 +54,8 @@ def _words(error: ValidationError) -> str:
 
 
 def _expected(error: ValidationError) -> str:
-    rule, found = str(error.validator), error.instance
-    wanted: Any = error.validator_value
+    rule = str(error.validator)
+    wanted, found = cast(Any, error.validator_value), cast(Any, error.instance)
     if rule == "required":
         return f"the fields {[name for name in wanted if name not in found]}"
     if rule == "additionalProperties" and wanted is False:
