@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.models import densenet121
+from torchvision.models import densenet121, vit_b_16
 
 from arra_med.datasets.phantom.chest import draw_chest
 from arra_med.datasets.phantom.cxr_plan import plan_studies
@@ -58,7 +58,27 @@ class DenseNet(nn.Module):
         return torch.relu(maps).mean(dim=(2, 3))
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": Cnn, "densenet121": DenseNet}
+class VisionTransformer(nn.Module):
+    """ViT-B/16 at the pictures' own size, the work of RAD-DINO's (ViT-B/14 at 518 px) on 512 px."""
+
+    transform = staticmethod(as_uint8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = vit_b_16(image_size=512)
+        self.network.heads = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, 1, 512, 512)`` uint8 to ``(B, 768)``."""
+        features: Tensor = self.network((images / 127.5 - 1).expand(-1, 3, -1, -1))
+        return features
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "cnn": Cnn,
+    "densenet121": DenseNet,
+    "vit-b-512": VisionTransformer,
+}
 
 
 def save_films(folder: Path, number: int, size: int) -> PreparedFolder:

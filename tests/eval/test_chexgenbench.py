@@ -78,7 +78,10 @@ def test_the_section_has_the_form_of_the_results_file_and_ours_first():
     [
         ({"extractor": "cnn-64"}, "the extractor is cnn-64"),
         ({"extractor": "rad-dino/cls@0123abcd"}, "the benchmark's is raddino-cxgb-compat"),
-        ({"extractor": "raddino-cxgb-compat@0123abcd"}, "not those published as microsoft/rad-dino"),
+        (
+            {"extractor": "raddino-cxgb-compat@0123abcd"},
+            "not those published as microsoft/rad-dino",
+        ),
         ({"extractor": None}, "no row of ours"),
         ({"dataset": "phantom-cxr"}, "the pictures are of phantom-cxr"),
         ({"split": "validate"}, "the validate split was drawn"),
