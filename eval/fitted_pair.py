@@ -20,20 +20,20 @@ from torch import Tensor
 from arra_med.config import PluginConfig, plugin_field
 from arra_med.errors import RequestError
 from arra_med.eval.canonical_correlation import Array, canonical_projections
-from arra_med.eval.evaluator import EvaluatorInfo, Fitted
-from arra_med.eval.extractor import Extractor
-from arra_med.eval.fitted_files import load_fitted, missing_files, read_fitted, save_fitted
+from arra_med.eval.fitted_files import load_fitted, save_fitted
 from arra_med.eval.image_text import ImageTextEncoder, TextVectors
-from arra_med.eval.independence import ready_identity
-from arra_med.eval.inference import FolderPictures, predict
+from arra_med.eval.on_extractor import (
+    ExtractorOptions,
+    OnExtractor,
+    open_extractor,
+    training_features,
+)
 from arra_med.eval.text_terms import Terms, frequent_terms
-from arra_med.picture_loader import Transform
 from arra_med.registry import EXTRACTORS
 from arra_med.store import PreparedFolder, sha256_bytes
 
 LOG = logging.getLogger(__name__)
 
-_WHAT = "image-text encoder 'fitted'"
 _BATCH = 64
 
 
@@ -75,7 +75,7 @@ class FittedPairOptions:
         return {name: getattr(self, name) for name in names}
 
 
-class FittedPair(Fitted, ImageTextEncoder):
+class FittedPair(OnExtractor, ImageTextEncoder):
     """Features and words, each through a linear map into one space.
 
     Args:
@@ -87,14 +87,15 @@ class FittedPair(Fitted, ImageTextEncoder):
     """
 
     Options: ClassVar[type[Any]] = FittedPairOptions
+    what = "image-text encoder 'fitted'"
     image_mean: Tensor
     image_map: Tensor
 
     def __init__(self, options: FittedPairOptions) -> None:
         super().__init__()
-        config = _read_config(options)
+        config = self.read_config(options)
         tensors = load_fitted(options.weights)
-        self.extractor = _open(options.extractor)
+        self.extractor = open_extractor(options.extractor)
         self.register_buffer("image_mean", tensors["image_mean"].float())
         self.register_buffer("image_map", tensors["image_map"].float())
         self._terms = Terms(config["vocabulary"], tensors["idf"].numpy())
@@ -102,26 +103,13 @@ class FittedPair(Fitted, ImageTextEncoder):
         self._text_offset = tensors["text_offset"].numpy()
         self.dimension = len(self._text_offset)
         self.context = None
-        theirs = self.extractor.info
-        self.info = EvaluatorInfo(
-            name=config["name"],
-            trained_on=(
-                f"{theirs.trained_on}; its two linear maps on the training split of this prepared "
-                f"folder ({config['train_pictures']} real pictures and their prompts)"
-            ),
-            input_size=theirs.input_size,
-            preprocessing=f"{theirs.preprocessing}; texts as {len(config['vocabulary'])} terms",
-            saw=theirs.saw,
+        self.info = self.describe(
+            config["name"],
+            f"its two linear maps on the training split of this prepared folder "
+            f"({config['train_pictures']} real pictures and their prompts, "
+            f"{len(config['vocabulary'])} terms)",
         )
         self.eval().requires_grad_(False)
-
-    @classmethod
-    def is_fitted(cls, options: FittedPairOptions) -> bool:
-        """Whether its weights and, if it is fitted too, the extractor's are there."""
-        kind = EXTRACTORS.get(options.extractor.name)
-        if issubclass(kind, Fitted) and not kind.is_fitted(options.extractor.options):
-            return False
-        return not missing_files(options.weights)
 
     @classmethod
     def fit(
@@ -131,23 +119,15 @@ class FittedPair(Fitted, ImageTextEncoder):
         fit(options, prepared, device)
 
     @classmethod
-    def identity(cls, options: FittedPairOptions) -> dict[str, Any]:
-        """Name, hashes, options, the extractor's identity and the folder it was fitted on.
-
-        Raises:
-            As the class.
-        """
-        config = _read_config(options)
-        names = (
-            "name", "options", "extractor", "fitted_on", "fitted_splits", "weights_sha256",
-            "vocabulary_sha256",
-        )  # fmt: skip
-        return {name: config[name] for name in names}
-
-    @property
-    def transform(self) -> Transform:
-        """The extractor's."""
-        return self.extractor.transform
+    def read_config(cls, options: ExtractorOptions) -> dict[str, Any]:
+        """See :meth:`OnExtractor.read_config`; the vocabulary is checked too."""
+        config = super().read_config(options)
+        if _hash(config["vocabulary"]) != config["vocabulary_sha256"]:
+            raise RequestError(
+                f"the vocabulary in {options.weights} is not the one that was fitted: delete the "
+                "folder, 'arra-med evaluate' fits it again"
+            )
+        return config
 
     def forward(self, images: Tensor) -> Tensor:
         """A batch of :attr:`transform` to ``(B, D)`` float32.
@@ -191,25 +171,16 @@ def fit(options: FittedPairOptions, prepared: PreparedFolder, device: torch.devi
             f"prompts do not differ in words that {options.min_patients} patients share; lower its "
             "min_patients, or name an encoder with weights of its own"
         )
-    extractor_identity = ready_identity(options.extractor, EXTRACTORS, prepared, device)
-    extractor = _open(options.extractor).to(device).eval()
-    features = predict(
-        extractor,
-        FolderPictures(prepared, [str(row["key"]) for row in rows]),
-        batch_size=_BATCH,
-        device=device,
-        what="image-text encoder: training pictures",
+    features, origin = training_features(
+        options.extractor, prepared, rows, device, "image-text encoder: training pictures"
     )
     LOG.info("fitting an image-text encoder on %d training pictures", len(rows))
     config = {
-        "name": f"fitted on {extractor.info.name}",
+        "name": f"fitted on {origin['extractor_name']}",
         "options": options.to_json(),
-        "extractor": extractor_identity,
+        **origin,
         "vocabulary": vocabulary,
         "vocabulary_sha256": _hash(vocabulary),
-        "train_pictures": len(rows),
-        "fitted_on": prepared.content_hash,
-        "fitted_splits": ["train"],
     }
     maps = _maps(features.astype(np.float64), texts, vocabulary, options)
     save_fitted(options.weights, maps, config)
@@ -240,21 +211,3 @@ def _maps(
 
 def _hash(vocabulary: Sequence[str]) -> str:
     return sha256_bytes("\n".join(vocabulary).encode())
-
-
-def _open(plugin: PluginConfig) -> Extractor:
-    extractor: Extractor = EXTRACTORS.get(plugin.name)(plugin.options)
-    return extractor
-
-
-def _read_config(options: FittedPairOptions) -> dict[str, Any]:
-    plugin = options.extractor
-    now = {"plugin": plugin.name, **EXTRACTORS.get(plugin.name).identity(plugin.options)}
-    expected = {"options": options.to_json(), "extractor": now}
-    config = read_fitted(options.weights, _WHAT, expected)
-    if _hash(config["vocabulary"]) != config["vocabulary_sha256"]:
-        raise RequestError(
-            f"the vocabulary in {options.weights} is not the one that was fitted: delete the "
-            "folder, 'arra-med evaluate' fits it again"
-        )
-    return config

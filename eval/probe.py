@@ -21,13 +21,13 @@ from torch import Tensor
 
 from arra_med.config import PluginConfig, plugin_field
 from arra_med.errors import RequestError
-from arra_med.eval.evaluator import EvaluatorInfo, Fitted
-from arra_med.eval.extractor import Extractor
-from arra_med.eval.fitted_files import load_fitted, missing_files, read_fitted, save_fitted
-from arra_med.eval.independence import ready_identity
-from arra_med.eval.inference import FolderPictures, predict
+from arra_med.eval.fitted_files import load_fitted, save_fitted
 from arra_med.eval.judge import Judge
-from arra_med.picture_loader import Transform
+from arra_med.eval.on_extractor import (
+    OnExtractor,
+    open_extractor,
+    training_features,
+)
 from arra_med.progress import Progress
 from arra_med.registry import EXTRACTORS
 from arra_med.schema import ABSENT, PRESENT
@@ -69,7 +69,7 @@ class ProbeOptions:
         return {"regularisation": self.regularisation, "min_positives": self.min_positives}
 
 
-class ProbeJudge(Fitted, Judge):
+class ProbeJudge(OnExtractor, Judge):
     """Probability of each finding: extractor, standardisation, one linear layer, sigmoid.
 
     Args:
@@ -81,6 +81,7 @@ class ProbeJudge(Fitted, Judge):
     """
 
     Options: ClassVar[type[Any]] = ProbeOptions
+    what = "judge 'probe'"
     mean: Tensor
     std: Tensor
     weight: Tensor
@@ -88,53 +89,23 @@ class ProbeJudge(Fitted, Judge):
 
     def __init__(self, options: ProbeOptions) -> None:
         super().__init__()
-        config = _read_config(options)
-        self.extractor = _open(options.extractor)
+        config = self.read_config(options)
+        self.extractor = open_extractor(options.extractor)
         for name, tensor in load_fitted(options.weights).items():
             self.register_buffer(name, tensor)
         self.findings = tuple(config["findings"])
         self.not_judged = dict(config["not_judged"])
-        own, theirs = config["name"], self.extractor.info
-        self.info = EvaluatorInfo(
-            name=own,
-            trained_on=(
-                f"{theirs.trained_on}; its linear layer on the training split of this prepared "
-                f"folder ({config['train_pictures']} real pictures)"
-            ),
-            input_size=theirs.input_size,
-            preprocessing=theirs.preprocessing,
-            saw=theirs.saw,
+        self.info = self.describe(
+            config["name"],
+            "its linear layer on the training split of this prepared folder "
+            f"({config['train_pictures']} real pictures)",
         )
         self.eval().requires_grad_(False)
-
-    @classmethod
-    def is_fitted(cls, options: ProbeOptions) -> bool:
-        """Whether its weights and, if it is fitted too, the extractor's are there."""
-        kind = EXTRACTORS.get(options.extractor.name)
-        if issubclass(kind, Fitted) and not kind.is_fitted(options.extractor.options):
-            return False
-        return not missing_files(options.weights)
 
     @classmethod
     def fit(cls, options: ProbeOptions, prepared: PreparedFolder, device: torch.device) -> None:
         """Fit the extractor if it has no weights yet, then the probe; see :func:`fit`."""
         fit(options, prepared, device)
-
-    @classmethod
-    def identity(cls, options: ProbeOptions) -> dict[str, Any]:
-        """Name, weights' hash, options, the extractor's identity and the folder it was fitted on.
-
-        Raises:
-            As the class.
-        """
-        config = _read_config(options)
-        names = ("name", "options", "extractor", "fitted_on", "fitted_splits", "weights_sha256")
-        return {name: config[name] for name in names}
-
-    @property
-    def transform(self) -> Transform:
-        """The extractor's."""
-        return self.extractor.transform
 
     def forward(self, images: Tensor) -> Tensor:
         """A batch of :attr:`transform` to ``(B, F)`` float32 probabilities.
@@ -172,14 +143,8 @@ def fit(options: ProbeOptions, prepared: PreparedFolder, device: torch.device) -
             "present and as many absent training pictures; lower its min_positives or name a "
             "judge with weights of its own"
         )
-    extractor_identity = ready_identity(options.extractor, EXTRACTORS, prepared, device)
-    extractor = _open(options.extractor).to(device).eval()
-    features = predict(
-        extractor,
-        FolderPictures(prepared, [row["key"] for row in rows]),
-        batch_size=_BATCH,
-        device=device,
-        what="probe: training pictures",
+    features, origin = training_features(
+        options.extractor, prepared, rows, device, "probe: training pictures"
     )
     LOG.info("fitting a probe of %d findings on %d training pictures", len(findings), len(rows))
     columns = [labels[:, prepared.label_names.index(name)] for name in findings]
@@ -187,14 +152,11 @@ def fit(options: ProbeOptions, prepared: PreparedFolder, device: torch.device) -
         options.weights,
         _regressions(features, columns, options.regularisation),
         {
-            "name": f"probe on {extractor.info.name}",
+            "name": f"probe on {origin['extractor_name']}",
             "options": options.to_json(),
-            "extractor": extractor_identity,
+            **origin,
             "findings": findings,
             "not_judged": _not_judged(counts, findings, options.min_positives),
-            "train_pictures": len(rows),
-            "fitted_on": prepared.content_hash,
-            "fitted_splits": ["train"],
         },
     )
 
@@ -227,15 +189,3 @@ def _not_judged(
         for name, (present, absent) in counts.items()
         if name not in findings
     }
-
-
-def _open(plugin: PluginConfig) -> Extractor:
-    extractor: Extractor = EXTRACTORS.get(plugin.name)(plugin.options)
-    return extractor
-
-
-def _read_config(options: ProbeOptions) -> dict[str, Any]:
-    plugin = options.extractor
-    now = {"plugin": plugin.name, **EXTRACTORS.get(plugin.name).identity(plugin.options)}
-    expected = {"options": options.to_json(), "extractor": now}
-    return read_fitted(options.weights, "judge 'probe'", expected)

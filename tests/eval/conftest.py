@@ -171,7 +171,8 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture
-def prepared(base):
+def little(base):
+    """The prepared folder of 160 little pictures."""
     return PreparedFolder(base / "prepared")
 
 
@@ -198,6 +199,6 @@ def run(base, tmp_path):
 
 
 @pytest.fixture
-def generated(prepared, tmp_path):
-    rows = generation_rows(prepared)
-    return write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows))
+def generated(little, tmp_path):
+    rows = generation_rows(little)
+    return write_generated(tmp_path / "generated", rows, pictures_for(little, rows))

@@ -29,7 +29,7 @@ from tests.eval.little import (
 CPU = torch.device("cpu")
 
 
-def test_a_faithful_generator_end_to_end(generated, run, prepared):
+def test_a_faithful_generator_end_to_end(generated, run, little):
     folder = run()
     verify(folder, "evaluation")
     results = read(folder)
@@ -78,30 +78,30 @@ def test_a_faithful_generator_end_to_end(generated, run, prepared):
         assert 0 < row["threshold"] < 1
         assert row["missed_per_100"] == pytest.approx(100 * (1 - row["sensitivity"]["value"]))
     assert results["judges"][0]["overall"]["auroc_generated"]["value"] > 0.95
-    assert results["protocol"]["prepared"] == prepared.content_hash
+    assert results["protocol"]["prepared"] == little.content_hash
 
     scores = pd.read_parquet(folder / "scores.parquet")
     assert len(scores) == 96
     assert set(scores.columns) >= {"key", "index", "judge_generated", "judge_real", "labels"}
 
 
-def test_panels_show_the_pictures_they_name(generated, run, prepared):
+def test_panels_show_the_pictures_they_name(generated, run, little):
     folder = run()
     rows = read(folder)["panels"]
     rules = ["random"] * 4 + ["worst"] * 2 + ["best"] * 2 + ["closest"] * 4
     assert [row["rule"] for row in rows] == rules
     assert len({(row["key"], row["index"]) for row in rows[:8]}) == 8
-    near = prepared.images([row["train_key"] for row in rows[8:]])
+    near = little.images([row["train_key"] for row in rows[8:]])
     for row in rows[8:]:
-        assert prepared.row(row["train_key"])["split"] == "train"
+        assert little.row(row["train_key"])["split"] == "train"
         assert (folder / row["real"]).read_bytes() == near[row["train_key"]]
     rows = rows[:8]
-    real = prepared.images([row["key"] for row in rows])
+    real = little.images([row["key"] for row in rows])
     for row in rows:
         made = generated / image_name(row["key"], row["index"])
         assert (folder / row["generated"]).read_bytes() == made.read_bytes()
         assert (folder / row["real"]).read_bytes() == real[row["key"]]
-        sample = prepared.row(row["key"])
+        sample = little.row(row["key"])
         assert row["asked"] == [n for n, value in sample["labels"].items() if value == 1]
         assert row["prompt"] == sample["prompt"]
         assert set(row["judge_generated"]) == {"Cardiomegaly", "Pleural Effusion"}
@@ -129,9 +129,9 @@ def test_an_interrupted_evaluation_does_not_look_finished(generated, run, monkey
     assert read(run())["status"] == "complete"
 
 
-def test_a_generator_that_ignores_prompts_and_one_that_collapsed(prepared, run, tmp_path):
-    rows = generation_rows(prepared)
-    made = list(pictures_for(prepared, rows).values())
+def test_a_generator_that_ignores_prompts_and_one_that_collapsed(little, run, tmp_path):
+    rows = generation_rows(little)
+    made = list(pictures_for(little, rows).values())
     shuffled = [made[(i + 2) % len(made)] for i in range(len(made))]  # the next prompt's picture
     write_generated(
         tmp_path / "generated", rows, dict(zip((r["file"] for r in rows), shuffled, strict=True))
@@ -150,13 +150,13 @@ def test_a_generator_that_ignores_prompts_and_one_that_collapsed(prepared, run, 
 
 
 @pytest.mark.parametrize("how", ["weights", "name"])
-def test_a_judge_that_was_the_teacher_makes_it_incomplete(base, prepared, run, tmp_path, how):
+def test_a_judge_that_was_the_teacher_makes_it_incomplete(base, little, run, tmp_path, how):
     identity = CnnJudge.identity(CnnOptions(weights=base / "judge", **QUICK))
     teacher = {"weights": {"name": "linear", "weights_sha256": identity["weights_sha256"]},
                "name": {"name": "cnn", "weights_sha256": "0" * 64}}[how]  # fmt: skip
-    rows = generation_rows(prepared)
+    rows = generation_rows(little)
     write_generated(
-        tmp_path / "generated", rows, pictures_for(prepared, rows), model={"teacher": teacher}
+        tmp_path / "generated", rows, pictures_for(little, rows), model={"teacher": teacher}
     )
     results = read(run())
     assert results["status"] == "incomplete"
@@ -168,28 +168,28 @@ def test_a_judge_that_was_the_teacher_makes_it_incomplete(base, prepared, run, t
     )  # shown, but marked
 
 
-def test_another_teacher_leaves_the_judge_independent(prepared, run, tmp_path):
-    rows = generation_rows(prepared)
+def test_another_teacher_leaves_the_judge_independent(little, run, tmp_path):
+    rows = generation_rows(little)
     teacher = {
-        "name": "linear", "weights_sha256": "0" * 64, "fitted_on": prepared.content_hash
+        "name": "linear", "weights_sha256": "0" * 64, "fitted_on": little.content_hash
     }  # fmt: skip
     write_generated(
-        tmp_path / "generated", rows, pictures_for(prepared, rows), model={"teacher": teacher}
+        tmp_path / "generated", rows, pictures_for(little, rows), model={"teacher": teacher}
     )
     assert read(run())["status"] == "complete"
 
 
-def test_a_generator_that_hides_its_teacher_is_incomplete(prepared, run, tmp_path):
-    rows = generation_rows(prepared)
+def test_a_generator_that_hides_its_teacher_is_incomplete(little, run, tmp_path):
+    rows = generation_rows(little)
     write_generated(
-        tmp_path / "generated", rows, pictures_for(prepared, rows), model={"name": "peer"}
+        tmp_path / "generated", rows, pictures_for(little, rows), model={"name": "peer"}
     )
     assert "does not say" in read(run())["status_reasons"][0]
 
 
-def test_too_few_pictures_are_said_so(prepared, run, tmp_path):
-    rows = generation_rows(prepared, 1)[:12]
-    write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows), images_per_prompt=1)
+def test_too_few_pictures_are_said_so(little, run, tmp_path):
+    rows = generation_rows(little, 1)[:12]
+    write_generated(tmp_path / "generated", rows, pictures_for(little, rows), images_per_prompt=1)
     results = read(run())
     assert results["status"] == "incomplete"
     assert results["status_reasons"] == ["No finding had enough pictures to be scored."]
@@ -202,9 +202,9 @@ def test_too_few_pictures_are_said_so(prepared, run, tmp_path):
     assert [s["count"] for s in results["cohort"]["flow"]] == [160, 112, 48, 36, 12, 12, 0, 12]
 
 
-def bad_generated(case, prepared, folder):
-    rows = generation_rows(prepared)
-    pictures = pictures_for(prepared, rows)
+def bad_generated(case, little, folder):
+    rows = generation_rows(little)
+    pictures = pictures_for(little, rows)
     first = rows[0]["file"]
     if case == "foreign key":
         rows[0] |= {"key": "p999/s999"}
@@ -215,7 +215,7 @@ def bad_generated(case, prepared, folder):
     elif case == "one too few":
         rows.pop()
     elif case == "two splits":
-        sample = prepared.rows("train")[0]
+        sample = little.rows("train")[0]
         rows += [rows[0] | {"key": sample["key"], "prompt": sample["prompt"]}]
     elif case == "wrong size":
         pictures[first] = np.zeros((16, 16, 1), np.uint8)
@@ -245,18 +245,18 @@ def bad_generated(case, prepared, folder):
         ("scale", "cast to uint8"),
     ],
 )
-def test_bad_generated_folders_are_refused(case, message, prepared, run, tmp_path):
-    bad_generated(case, prepared, tmp_path / "generated")
+def test_bad_generated_folders_are_refused(case, message, little, run, tmp_path):
+    bad_generated(case, little, tmp_path / "generated")
     with pytest.raises(ValueError, match=message):  # RequestError is one
         run()
     assert not (tmp_path / "evaluation" / "manifest.json").exists()
 
 
 def test_a_few_unreadable_pictures_are_left_out_and_counted(
-    prepared, run, tmp_path, monkeypatch, generated
+    little, run, tmp_path, monkeypatch, generated
 ):
     monkeypatch.setattr("arra_med.eval.cohort.MOST_UNREADABLE", 0.02)
-    name = image_name(prepared.rows("test")[0]["key"], 1)
+    name = image_name(little.rows("test")[0]["key"], 1)
     (generated / name).write_bytes(b"not a picture")
     cohort = read(run())["cohort"]
     assert cohort["generated"] == 95

@@ -13,12 +13,12 @@ def verdicts(results):
 
 
 @pytest.fixture
-def rows(prepared):
-    return generation_rows(prepared, 1)
+def rows(little):
+    return generation_rows(little, 1)
 
 
-def test_an_honest_generator_is_neither(prepared, run, tmp_path, rows):
-    write_generated(tmp_path / "generated", rows, pictures_for(prepared, rows), images_per_prompt=1)
+def test_an_honest_generator_is_neither(little, run, tmp_path, rows):
+    write_generated(tmp_path / "generated", rows, pictures_for(little, rows), images_per_prompt=1)
     results = read(run())
     assert results["memorisation"]["detects"]
     assert results["preflight"]["copies_of_training"]["num"] == 0
@@ -26,9 +26,9 @@ def test_an_honest_generator_is_neither(prepared, run, tmp_path, rows):
     assert not verdicts(results)["Could a patient be recognised?"].startswith("Yes")
 
 
-def test_copies_of_training_pictures_are_caught(prepared, run, tmp_path, rows):
-    keys = [row["key"] for row in prepared.rows("train")]
-    pngs = prepared.images(keys)
+def test_copies_of_training_pictures_are_caught(little, run, tmp_path, rows):
+    keys = [row["key"] for row in little.rows("train")]
+    pngs = little.images(keys)
     copies = {row["file"]: pngs[key] for row, key in zip(rows, keys, strict=False)}
     write_generated(tmp_path / "generated", rows, copies, images_per_prompt=1)
     folder = run()
@@ -42,8 +42,8 @@ def test_copies_of_training_pictures_are_caught(prepared, run, tmp_path, rows):
     assert "copies" in write_report(folder).read_text(encoding="utf-8").split("<main>")[1][:4000]
 
 
-def test_a_collapsed_generator_is_called_collapsed(prepared, run, tmp_path, rows):
-    one = encode_png(next(iter(pictures_for(prepared, rows).values())))
+def test_a_collapsed_generator_is_called_collapsed(little, run, tmp_path, rows):
+    one = encode_png(next(iter(pictures_for(little, rows).values())))
     write_generated(
         tmp_path / "generated", rows, dict.fromkeys((r["file"] for r in rows), one),
         images_per_prompt=1,

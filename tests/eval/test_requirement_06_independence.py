@@ -17,14 +17,14 @@ CPU = torch.device("cpu")
 
 
 def test_own_teacher_alone_is_incomplete_and_an_independent_judge_completes_it(
-    base, prepared, run, tmp_path
+    base, little, run, tmp_path
 ):
     """An ARRA run judged by a probe on its teacher, in its teacher's space; then by others too."""
     linear = LinearOptions(weights=tmp_path / "teacher", dimension=16, epochs=2)
-    LinearTeacher.fit(linear, prepared, CPU)
-    rows = generation_rows(prepared)
+    LinearTeacher.fit(linear, little, CPU)
+    rows = generation_rows(little)
     write_generated(
-        tmp_path / "generated", rows, pictures_for(prepared, rows),
+        tmp_path / "generated", rows, pictures_for(little, rows),
         model={"name": "arra", "teacher": LinearTeacher.identity(linear)},
     )  # fmt: skip
     own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
@@ -61,8 +61,8 @@ def test_a_network_that_saw_the_data_set_is_not_independent(base):
     assert objections(identity, **free, dataset="phantom-cxr") == []
 
 
-def test_every_extractor_says_what_it_was_trained_on(base, tmp_path, prepared):
+def test_every_extractor_says_what_it_was_trained_on(base, tmp_path, little):
     linear = LinearOptions(weights=tmp_path / "teacher", dimension=8, epochs=1)
-    LinearTeacher.fit(linear, prepared, CPU)
+    LinearTeacher.fit(linear, little, CPU)
     own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
     assert TeacherExtractor(own).info.trained_on
