@@ -8,6 +8,7 @@ from arra_med.eval.formatting import Estimate, counted, finite, listed, p_words,
 from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
 from arra_med.eval.summary_evidence import (
     SIGNIFICANT,
+    USABLE_JUDGE,
     Results,
     primary_judge,
     scored_findings,
@@ -125,7 +126,7 @@ def where_it_fails(results: Results) -> list[str]:
         )
     short = falls_short(results)
     if short:
-        sentences.append(f"Followed less well than in real images: {listed(short)}.")
+        sentences.append(f"Not followed: {listed(short)}.")
     return sentences
 
 
@@ -135,8 +136,14 @@ def _hardest(results: Results) -> list[str]:
         (estimate.value, str(row["finding"]))
         for row in scored_findings(results)
         if (estimate := Estimate.read(row.get("auroc_generated"))) is not None
+        and (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE  # or the judge is to blame
     ]
     return [name for _, name in sorted(known)[:3]]
+
+
+def _value(estimate: Any) -> float | None:  # noqa: ANN401 - any JSON value
+    read = Estimate.read(estimate)
+    return None if read is None else read.value
 
 
 def fails(results: Results) -> Answer:

@@ -52,6 +52,9 @@ _POOLED = (
     "real_invented_per_100", "invented_more",
 )  # fmt: skip
 
+USABLE_JUDGE = 0.7
+"""AUROC on real images below which a judge's verdict on generated ones says nothing."""
+
 _EDGES = tuple(edge / 10 for edge in range(11))
 _WEAK_JUDGE = 0.5
 
@@ -219,6 +222,36 @@ def overall(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict
     for name, statistic in zip(names, (real, made, difference(made, real)), strict=True):
         _put(result, name, bootstrap.interval(statistic))
     return result | _pooled(findings, bootstrap)
+
+
+def shown_in_normal(
+    findings: Sequence[Verdicts],
+    normal: NDArray[np.bool_],
+    bootstrap: ClusteredBootstrap,
+    *,
+    least: int,
+) -> dict[str, Any]:
+    """How often a picture of a prompt that asks for a normal film shows a finding all the same.
+
+    Args:
+        findings: those that the judge recognises in real pictures.
+        normal: ``(N,)`` whether the prompt says that there is no finding.
+        bootstrap: over patients.
+        least: normal prompts below which there is a note and no rate.
+    """
+    name = "normal_with_finding_per_100"
+    shown = [both for verdicts in findings if (both := verdicts.shown()) is not None]
+    if not shown or normal.sum() < least:
+        note = f"{int(normal.sum())} pictures of prompts for a normal film; {least} are needed"
+        return dict.fromkeys((name, f"real_{name}")) | {
+            f"{key}_note": note for key in (name, f"real_{name}")
+        }
+    result: dict[str, Any] = {}
+    for key, side in ((name, 0), (f"real_{name}", 1)):
+        some = np.any([both[side] for both in shown], axis=0)
+        interval = bootstrap.interval(_share(some, normal)).times(100)
+        _put(result, key, interval, n=int(normal.sum()))
+    return result
 
 
 def _pooled(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict[str, Any]:

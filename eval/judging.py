@@ -1,6 +1,6 @@
 """A judge's verdicts on a cohort, and the results file's sections that follow from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from arra_med.eval.consistency import Verdicts
 from arra_med.eval.inference import FolderPictures, PictureSource
 from arra_med.eval.intervals import Array, ClusteredBootstrap
 from arra_med.eval.judge import Judge
+from arra_med.schema import PRESENT
 from arra_med.store import PreparedFolder
+
+NO_FINDING, DEVICES = "No Finding", "Support Devices"
 
 Predict = Callable[[PictureSource, str], NDArray[np.float32]]
 """Pictures and a name for the progress bar to ``(N, F)`` outputs."""
@@ -125,8 +128,24 @@ def findings_sections(
             scored.append(verdicts)
             row |= {"status": "scored", **consistency.judge_finding(verdicts, bootstrap)}
         rows.append(row)
-    consistency.adjust_tests([row for row in rows if row["status"] == "scored"])
-    return rows, consistency.overall(scored, bootstrap)
+    judged_rows = [row for row in rows if row["status"] == "scored"]
+    consistency.adjust_tests(judged_rows)
+    overall = consistency.overall(scored, bootstrap)
+    if NO_FINDING in label_names and scored:
+        clear = [
+            verdicts
+            for verdicts, row in zip(scored, judged_rows, strict=True)
+            if row["finding"] not in (NO_FINDING, DEVICES) and _recognised(row)
+        ]
+        normal = prompt_labels(cohort, NO_FINDING) == PRESENT
+        overall |= consistency.shown_in_normal(clear, normal, bootstrap, least=min_positives)
+    return rows, overall
+
+
+def _recognised(row: Mapping[str, Any]) -> bool:
+    """Whether the judge recognises a finding in real pictures well enough to be believed."""
+    real = row["auroc_real"]
+    return real is not None and real["value"] >= consistency.USABLE_JUDGE
 
 
 def distances(judged: Judged, cohort: Cohort) -> Array:

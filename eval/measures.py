@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from arra_med.eval.cohort import Cohort
+from arra_med.eval.detail import fine_detail
 from arra_med.eval.fidelity import (
     NEIGHBOURS,
     Fidelity,
@@ -17,7 +18,13 @@ from arra_med.eval.fidelity import (
     fidelity,
     real_reference,
 )
-from arra_med.eval.intervals import ClusteredBootstrap, Interval, pair_mean, weighted_mean
+from arra_med.eval.intervals import (
+    ClusteredBootstrap,
+    Interval,
+    pair_mean,
+    ratio,
+    weighted_mean,
+)
 from arra_med.eval.similarity import (
     diversity,
     feature_diversity,
@@ -147,7 +154,7 @@ def similarity(
     device: torch.device,
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """MS-SSIM, paired and as diversity, generated and real.
+    """MS-SSIM, paired and as diversity, and fine detail beside the real pictures of the prompts.
 
     Args:
         cohort: the pictures.
@@ -168,16 +175,19 @@ def similarity(
         floor = paired(cohort.pictures, foreign, batch_size=batch_size, device=device)
         interval = resampling.generated.interval(weighted_mean(floor))
         _put(result, "paired_floor", interval, n=len(floor))
+    made, genuine = fine_detail(cohort.pictures), fine_detail(own)
+    detail = resampling.generated.interval(ratio(made, genuine, kind="other"))
+    _put(result, "detail_share", detail, n=len(made))
     real = [cohort.real[sample["key"]] for sample in cohort.samples]
     patients = [str(sample["patient_id"]) for sample in cohort.samples]
     across = random_pairs(cohort.patients, MOST_PAIRS, generator)
     across_real = random_pairs(patients, MOST_PAIRS, generator)
     within = same_prompt_pairs(cohort.keys, MOST_PAIRS, generator)
-    made, one = resampling.generated, "one picture was drawn of each prompt"
+    mine, one = resampling.generated, "one picture was drawn of each prompt"
     for name, pictures, pairs, resampler, without in (
-        ("diversity_generated", cohort.pictures, across, made, _ONE_PATIENT),
+        ("diversity_generated", cohort.pictures, across, mine, _ONE_PATIENT),
         ("diversity_real", real, across_real, resampling.real, _ONE_PATIENT),
-        ("same_prompt_generated", cohort.pictures, within, made, one),
+        ("same_prompt_generated", cohort.pictures, within, mine, one),
     ):
         if not len(pairs):
             result |= {name: None, f"{name}_note": without}

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from arra_med.eval.caveats import not_checked, worth
+from arra_med.eval.caveats import drawn, not_checked, worth
 from arra_med.eval.checklist import checklist
 from arra_med.eval.explanations import (
     Results,
@@ -66,6 +66,7 @@ def content(results: Results) -> dict[str, Any]:
         "sections": ANCHORS,
         "cohort": results["cohort"],
         "generator": generator_name(results["model"]),
+        "drawn": drawn(results),
         "min_positives": results["protocol"]["min_positives"],
         "answers": answers(results),
         "goals": goal_lines(results),

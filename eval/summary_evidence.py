@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from arra_med.eval import consistency
 from arra_med.eval.formatting import (
     Estimate,
     counted,
@@ -18,7 +19,7 @@ Results = Mapping[str, Any]
 
 CHANCE = 0.5
 """AUROC of a judge that tosses a coin."""
-USABLE_JUDGE = 0.7
+USABLE_JUDGE = consistency.USABLE_JUDGE
 """AUROC on real images below which a judge's verdict on generated ones says nothing."""
 MIN_PICTURES = 100
 """On each side, below which no answer is a plain yes."""

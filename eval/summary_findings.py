@@ -21,7 +21,6 @@ from arra_med.eval.summary_evidence import (
     judge_obstacle,
     primary_judge,
     scored_rows,
-    sentence,
     usable_judges,
 )
 from arra_med.eval.summary_prompt import (
@@ -51,12 +50,12 @@ def show_what_was_asked(results: Results) -> Answer:
     elif not levels:
         verdict = cannot_say("No mean over findings was computed.")
     elif min(levels) == 2 and short:
-        reason = f"Findings can be recognised, but {listed(short)} asked for is followed less well."
+        reason = f"Findings can be recognised, but not followed: {listed(short)}."
         verdict = ("In part", "mixed", reason)
     else:
         word, tone, reason = _ASKED[min(levels)]
         if short and min(levels) > 0:
-            reason += f" {sentence(listed(short))[:-1]} asked for is followed less well, too."
+            reason += f" Not followed, either: {listed(short)}."
         verdict = (word, tone, reason)
     return Answer(
         question="Do they show what was asked?",
@@ -246,6 +245,15 @@ def _error_sentences(judge: Mapping[str, Any] | None) -> list[str]:
         sentences.append(
             f"Where the prompt says nothing of a finding, {percent(unmentioned.value)} of 100 "
             f"pictures show it, and {percent(unmentioned.real)} of the real images."
+        )
+    overall: Mapping[str, Any] = (judge or {}).get("overall") or {}
+    normal = Estimate.read(overall.get("normal_with_finding_per_100"))
+    if normal is not None:
+        real = _value(Estimate.read(overall.get("real_normal_with_finding_per_100")))
+        sentences.append(
+            f"Of 100 pictures of prompts for a normal film, {percent(normal.value)} show some "
+            f"finding to the judge, and {percent(real)} of the real images ({normal.n} pictures; "
+            "devices and findings that the judge hardly recognises left out)."
         )
     return sentences
 

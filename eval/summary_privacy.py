@@ -136,8 +136,18 @@ def _verdict(search: Mapping[str, Any] | None, identical: int, note: Any) -> Ver
     return (
         "No copy found",
         "good" if enough else "mixed",
-        f"No picture is as near to a training picture as a copy.{bound}",
+        f"No picture is as near to a training picture as a copy.{bound}{_blind_to(search)}",
     )
+
+
+def _blind_to(search: Mapping[str, Any]) -> str:
+    """Which altered copies would mostly go unnoticed."""
+    missed = [
+        str(row.get("kind"))
+        for row in search.get("controls") or []
+        if not row.get("must_find") and 2 * (finite(row.get("found")) or 0) < (row.get("n") or 0)
+    ]
+    return f" Altered copies ({listed(missed)}) would go unnoticed." if missed else ""
 
 
 def _let_through(search: Mapping[str, Any]) -> float:

@@ -115,9 +115,11 @@ def falls_short(results: Results) -> list[str]:
     view: Mapping[str, Any] = results.get("view") or {}
     sides: Mapping[str, Any] = results.get("laterality") or {}
     if view.get("independent") and _below(view.get("agreement"), view.get("agreement_real")):
-        found.append("the view")
+        found.append("the view (less often than in real images)")
     if sides.get("independent") and _below(sides.get("followed"), sides.get("followed_real")):
-        found.append("the side")
+        share = Estimate.read(sides.get("followed"))
+        chance = share is not None and share.low is not None and share.low <= CHANCE
+        found.append(f"the side ({'no better than chance' if chance else 'less often than real'})")
     fits = [
         fit
         for row in results.get("text") or []

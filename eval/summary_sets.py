@@ -48,6 +48,16 @@ def look_right(results: Results) -> Answer:
         )
     else:
         verdict = _LOOKS[min(levels)]
+    detail = Estimate.read((results.get("similarity") or {}).get("detail_share"))
+    if detail is not None:
+        sentences.append(
+            f"They hold {percent(100 * detail.value)} % of the fine detail (edges, texture, grain) "
+            "of the real images of the same prompts."
+        )
+        if detail.high is not None and detail.high < HALF_SHARE:
+            share = percent(100 * detail.value)
+            reason = f"They are blurred: {share} % of the fine detail of real images."
+            verdict = ("No", "poor", reason)
     left_out = [str(row.get("extractor")) for row in rows if not row.get("independent")]
     if trusted and left_out:
         sentences.append(f"Not counted, because not independent: {listed(left_out)}.")
@@ -64,7 +74,9 @@ def look_right(results: Results) -> Answer:
             "down to what two sets of real images give, precision is at least "
             f"{percent(100 * CLOSE_SHARE)} % of its real–real value, and there are at least "
             f"{MIN_PICTURES} pictures on each side. No: precision is under "
-            f"{percent(100 * HALF_SHARE)} % of its real–real value. In part: anything between. "
+            f"{percent(100 * HALF_SHARE)} % of its real–real value, or the interval of fine detail "
+            f"(variance of the Laplacian) lies under {percent(100 * HALF_SHARE)} % of the real "
+            "images'. In part: anything between. "
             "Cannot say: no independent encoder could measure both, or a yes with fewer pictures."
         ),
     )
@@ -72,7 +84,11 @@ def look_right(results: Results) -> Answer:
 
 _LOOKS: tuple[Verdict, ...] = (
     ("No", "poor", "Most generated pictures lie outside what real images look like."),
-    ("In part", "mixed", "Many could be real, but as a set they can be told from real images."),
+    (
+        "In part",
+        "mixed",
+        "Encoders place most single pictures among real ones, but tell the set from real images.",
+    ),
     ("Yes", "good", "Independent encoders find no difference from real images."),
 )
 

@@ -79,7 +79,10 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout.write(_as_text(checks, absent))
     bad = [name for name, found in failed.items() if found]
     if bad:
-        raise WorkError(f"problems above the limit of {options.limit:.2%} in: {', '.join(bad)}")
+        raise WorkError(
+            f"problems above the limit of {options.limit:.2%}, or that no limit lets through, in: "
+            f"{', '.join(bad)}"
+        )
 
 
 def _of_configuration(
@@ -200,6 +203,8 @@ def _as_text(checks: Sequence["FolderCheck"], absent: Sequence[str]) -> str:
         lines += [f"    {line}" for line in _examples(check)]
     if not any(check.problems() for check in checks):
         lines.append("No problem was found.")
+    if all(check.training is None for check in checks):
+        lines.append("Copies of training pictures were not looked for: name a prepared folder too.")
     return "\n".join(lines) + "\n"
 
 

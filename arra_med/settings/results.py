@@ -190,6 +190,10 @@ class Goal:
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give one of at_least and at_most")
+        limit = self.at_least if self.at_least is not None else self.at_most
+        most = 100 if self.measure.endswith("_per_100") else 1
+        if self.measure != "kid_over_reference" and not 0 <= (limit or 0) <= most:
+            raise ValueError(f"{self.measure} lies between 0 and {most}, got {limit}")
         if self.finding is not None and self.measure not in (
             "auroc", "missed_per_100", "invented_per_100"
         ):  # fmt: skip

@@ -174,7 +174,7 @@ def test_what_fails_and_what_is_open(results: Any) -> None:
         "Pneumothorax",
         "Consolidation",
     ]
-    assert "Followed less well than in real images: the side." in where_it_fails(results)
+    assert "Not followed: the side (less often than real)." in where_it_fails(results)
     results["similarity"] = None
     results["similarity_note"] = "pictures are under 11 px"
     results |= {"memorisation": None, "memorisation_note": "it was switched off"}

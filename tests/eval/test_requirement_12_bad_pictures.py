@@ -268,7 +268,7 @@ def test_the_verb_on_folders(prepared, plain, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "No problem was found." in text
     assert text.index(str(tmp_path / "generated")) < text.index(str(tmp_path / "prepared"))
-    with pytest.raises(WorkError, match=r"above the limit of 1.00% in: .*plain"):
+    with pytest.raises(WorkError, match=r"above the limit of 1.00%, or .*plain"):
         run_verb(plain)
     text = capsys.readouterr().out
     assert "equal: below/b.tiff, below/c.webp" in text
