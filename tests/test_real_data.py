@@ -38,8 +38,8 @@ training: {{max_steps: 10, batch_size: 8, micro_batch_size: 8, precision: fp32, 
            warmup_steps: 2, learning_rate: 1e-3}}
 generation: {{guidance: 2, top_k: 16}}
 evaluation:
-  judge: {{name: cnn, weights: "{{output}}/judge", epochs: 2, min_positives: 2}}
-  extractor: {{name: cnn, weights: "{{output}}/judge", epochs: 2, min_positives: 2}}
+  judges: [{{name: cnn, weights: "{{output}}/judge", epochs: 2, min_positives: 2}}]
+  extractors: [{{name: cnn, weights: "{{output}}/judge", epochs: 2, min_positives: 2}}]
   bootstrap: 50
   min_positives: 2
 """

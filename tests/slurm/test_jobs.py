@@ -14,6 +14,7 @@ from tests.slurm.cluster import ENDED, Cluster, cluster, unavailable
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = REPOSITORY / "scripts" / "slurm"
+CNN = "{name: cnn, weights: '{output}/judge', epochs: 1, min_positives: 2}"
 DEMO = REPOSITORY / "arra_med" / "cli" / "demo.yaml"
 STEPS = 120
 
@@ -51,8 +52,10 @@ def overrides(output: Path) -> list[str]:
         "training.checkpoint_every=1000",
         "generation.limit=4",
         "generation.part_size=2",
-        "evaluation.judge={name: cnn, weights: '{output}/judge', epochs: 1, min_positives: 2}",
-        "evaluation.extractor={name: cnn, weights: '{output}/judge', epochs: 1, min_positives: 2}",
+        f"evaluation.judges=[{CNN}]",
+        f"evaluation.extractors=[{CNN}]",
+        "evaluation.image_text=[]",
+        "evaluation.swapped=null",
         "evaluation.bootstrap=20",
         "evaluation.min_positives=2",
     ]
