@@ -39,7 +39,8 @@ class Cohort:
         images_per_prompt: pictures of each prompt.
         flow: counts from all samples to the pictures evaluated.
         resized: in words, if the generated pictures were brought to the real ones' size.
-        labels: the results file's section ``labels``: where labels come from.
+        labels: the results file's section ``labels``: how good the labeller's are.
+        label_mode: where labels come from.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Cohort:
     flow: list[dict[str, Any]]
     resized: str | None = None
     labels: dict[str, Any] | None = None
+    label_mode: Mode = "dataset"
 
     @property
     def labels_from(self) -> dict[str, int]:
@@ -146,6 +148,7 @@ def load_cohort(
         flow=[{"step": step, "count": count} for step, count in flow],
         resized=generated.resized,
         labels=told,
+        label_mode=labels,
     )
 
 

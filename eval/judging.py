@@ -14,6 +14,7 @@ from arra_med.eval.consistency import Verdicts
 from arra_med.eval.inference import FolderPictures, PictureSource
 from arra_med.eval.intervals import Array, ClusteredBootstrap
 from arra_med.eval.judge import Judge
+from arra_med.eval.prompt_labels import Mode, with_labels
 from arra_med.schema import PRESENT
 from arra_med.store import PreparedFolder
 
@@ -49,7 +50,7 @@ def judge_cohort(
     of_prompts = by_finding(
         judge, predict([cohort.real[key] for key in prompts], "judge: real"), names
     )
-    thresholds = validate_thresholds(judge, predict, prepared)
+    thresholds = validate_thresholds(judge, predict, prepared, cohort.label_mode)
     return Judged(
         generated=by_finding(judge, predict(cohort.pictures, "judge: generated"), names),
         real={name: values[rows] for name, values in of_prompts.items()},
@@ -69,12 +70,12 @@ def by_finding(
 
 
 def validate_thresholds(
-    judge: Judge, predict: Predict, prepared: PreparedFolder
+    judge: Judge, predict: Predict, prepared: PreparedFolder, labels: Mode
 ) -> dict[str, float | None]:
     """Each finding's threshold on the validate split; empty if that split has no sample."""
     if "validate" not in prepared.samples["split"].to_pylist():
         return {}
-    rows = prepared.rows("validate")
+    rows, _ = with_labels(prepared.rows("validate"), labels)
     keys = [row["key"] for row in rows]
     outputs = predict(FolderPictures(prepared, keys), "judge: thresholds")
     return {

@@ -180,14 +180,14 @@ def little(base):
 def run(base, tmp_path):
     """Evaluates the pictures in ``tmp_path/generated``."""
 
-    def run_it(name="evaluation", *, weights=None, **changes):
+    def run_it(name="evaluation", *, weights=None, prepared_folder=None, **changes):
         options = CnnOptions(weights=weights or base / "judge", **QUICK)
         plugin = PluginConfig(name="cnn", options=options)
         values = {"bootstrap": 100, "min_positives": 8, "panels": 8, "batch_size": 16} | changes
         settings = Settings(
             paths=Paths(
                 output=tmp_path,
-                prepared=base / "prepared",
+                prepared=prepared_folder or base / "prepared",
                 generated=tmp_path / "generated",
                 evaluation=tmp_path / name,
             ),

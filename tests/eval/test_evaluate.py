@@ -12,7 +12,8 @@ from arra_med.eval.cnn import CnnOptions
 from arra_med.eval.evaluate import evaluate
 from arra_med.eval.judge_cnn import CnnJudge
 from arra_med.generation.folder import image_name
-from arra_med.images import encode_png
+from arra_med.images import decode_png, encode_png
+from arra_med.schema import Sample
 from arra_med.settings import Paths, Settings
 from arra_med.store import verify
 from tests.eval.little import (
@@ -25,6 +26,7 @@ from tests.eval.little import (
     write_generated,
     write_prepared,
 )
+from tests.prepared import save_prepared
 
 CPU = torch.device("cpu")
 
@@ -281,3 +283,30 @@ def test_weights_inside_the_evaluation_folder_are_refused(generated, run, tmp_pa
 def test_a_missing_section_is_refused(tmp_path):
     with pytest.raises(RequestError, match="needs a 'evaluation:' section"):
         evaluate(Settings(paths=Paths(output=tmp_path)), device=CPU)
+
+
+def test_prompts_without_labels_are_read_by_the_labeller(little, base, run, tmp_path):
+    """Thresholds too: neither the validate nor the test split has labels of its own."""
+    words = {1: "pleural effusion", 0: "no pleural effusion", -1: "possible pleural effusion"}
+    items = []
+    for row in little.rows():
+        labels = dict(row["labels"])
+        heart = "cardiomegaly" if labels["Cardiomegaly"] else "no cardiomegaly"
+        said = f"PA view chest x-ray image, {heart}. There is {words[labels['Pleural Effusion']]}."
+        bare = labels if row["split"] == "train" else dict.fromkeys(labels)
+        names = ("key", "patient_id", "study_id", "split", "view", "modality", "source")
+        sample = Sample(
+            **{name: row[name] for name in names}, prompt=said, prompt_source="x", labels=bare
+        )
+        items.append((sample, decode_png(little.images([row["key"]])[row["key"]])))
+    bare = save_prepared(tmp_path / "bare", items, part_size=160)
+    rows = generation_rows(bare, 1)
+    write_generated(tmp_path / "generated", rows, pictures_for(little, rows), images_per_prompt=1)
+    results = read(run(weights=tmp_path / "judge", prepared_folder=tmp_path / "bare"))
+    assert results["cohort"]["labels_from"] == {"dataset": 0, "prompt": 48}
+    assert results["labels"]["checked"] == 0
+    findings = {row["finding"]: row for row in results["judges"][0]["findings"]}
+    effusion = findings["Pleural Effusion"]
+    assert effusion["status"] == "scored"
+    assert 0 < effusion["threshold"] < 1
+    assert effusion["auroc_generated"]["value"] > 0.95
