@@ -122,7 +122,7 @@ def load_cohort(
             another size or other channels, or more than 1 % of the pictures are unreadable.
     """
     rows = sorted(generated.rows, key=lambda row: (row["key"], row["index"]))
-    split, images_per_prompt = _check_rows(prepared, generated, rows)
+    split, images_per_prompt = check_rows(prepared, generated, rows)
     kept, pictures, unreadable = _read(prepared, generated, rows)
     samples, told = with_labels(prepared.rows(split), labels)
     drawn = len({row["key"] for row in rows})
@@ -152,10 +152,14 @@ def load_cohort(
     )
 
 
-def _check_rows(
+def check_rows(
     prepared: PreparedFolder, generated: OfferedPictures, rows: list[dict[str, Any]]
 ) -> tuple[str, int]:
-    """The split and the number of pictures a prompt, once everything agrees."""
+    """The split and the number of pictures a prompt, once everything agrees.
+
+    Raises:
+        RequestError: if keys, prompts, splits or numbers of pictures do not.
+    """
     folder = generated.folder
     if not rows:
         raise RequestError(f"{folder} holds no picture: run 'arra-med generate' again")

@@ -91,6 +91,7 @@ def _of_configuration(
     """Checks of a configuration's folders, its own pictures first; those not there yet."""
     from arra_med import config
     from arra_med.eval import preflight
+    from arra_med.eval.cohort import check_rows
     from arra_med.eval.plain_folder import PLAIN, open_pictures
     from arra_med.settings import Settings
     from arra_med.store import PreparedFolder
@@ -112,6 +113,11 @@ def _of_configuration(
         other.name: open_pictures(other.folder, prepared, name=other.name, table=other.table)
         for other in others
     }
+    for name, pictures in offered.items():
+        if name != "swapped":  # whose prompts are others on purpose
+            check_rows(
+                prepared, pictures, sorted(pictures.rows, key=lambda r: (r["key"], r["index"]))
+            )
     real = preflight.prepared_facts(prepared, workers=workers)
     checks = [
         preflight.check_offered(

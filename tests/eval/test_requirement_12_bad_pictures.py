@@ -301,6 +301,19 @@ def test_the_verb_on_a_configuration(prepared, plain, tmp_path, capsys):
     assert "unreadable: p6/s6-0 (UnidentifiedImageError)" in text
 
 
+def test_pictures_of_other_prompts_are_refused_as_evaluate_refuses_them(prepared, tmp_path):
+    """Before any network is loaded, not after a night of drawing."""
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump({"paths": {"output": str(tmp_path)}}))
+    write_generated(tmp_path / "generated")
+    run_verb(config)
+    rows = pq.read_table(tmp_path / "generated" / "generations.parquet").to_pylist()
+    table = pa.Table.from_pylist([row | {"prompt": "others"} for row in rows], GENERATIONS_SCHEMA)
+    pq.write_table(table, tmp_path / "generated" / "generations.parquet")
+    with pytest.raises(RequestError, match=r"prompt of .* pictures is not the one"):
+        run_verb(config)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
