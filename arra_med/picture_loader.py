@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from arra_med.errors import RequestError
 from arra_med.parallel import process_context
-from arra_med.store import PreparedFolder
+from arra_med.store import PicturePlace, PreparedFolder
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -45,20 +44,12 @@ class Batch:
         return replace(self, pixels=self.pixels.pin_memory())
 
 
-class _Stored(NamedTuple):
-    """Where a picture of a prepared folder is."""
-
-    part: int
-    chunk: int
-    row: int
-
-
 class _Given(NamedTuple):
     key: str
     png: bytes
 
 
-_Work = Sequence[_Stored] | Sequence[_Given]
+_Work = Sequence[PicturePlace] | Sequence[_Given]
 """What makes one batch."""
 
 
@@ -97,7 +88,7 @@ class _Batches(Dataset[Batch]):
                     f"{tuple(one.shape)} for {key}: every picture must get the same shape"
                 )
             pixels[row] = one
-        part = work[0].part if isinstance(work[0], _Stored) else 0
+        part = work[0].part if isinstance(work[0], PicturePlace) else 0
         return Batch(part, [key for key, _ in chosen], pixels)
 
     def _buffer(self, size: int, one: Tensor) -> Tensor:
@@ -115,7 +106,7 @@ class _Batches(Dataset[Batch]):
             self._buffers.append(empty.share_memory_())  # type: ignore[no-untyped-call]
         return self._buffers[turn][:size]
 
-    def _read(self, item: _Stored | _Given) -> tuple[str, bytes]:
+    def _read(self, item: PicturePlace | _Given) -> tuple[str, bytes]:
         if isinstance(item, _Given):
             return item
         place = (item.part, item.chunk)
@@ -155,7 +146,7 @@ def load_pictures(
         FileNotFoundError: if a part is gone.
     """
     chunks = [
-        [_Stored(part, chunk, row) for row in range(prepared.chunk_size(part, chunk))]
+        [PicturePlace(part, chunk, row) for row in range(prepared.chunk_size(part, chunk))]
         for part in parts
         for chunk in range(prepared.num_chunks(part))
     ]
@@ -185,7 +176,7 @@ def load_keys(
         RequestError: naming keys that have no picture.
         FileNotFoundError: if a part is gone.
     """
-    stored = _find(prepared, keys)
+    stored = prepared.find(keys)
     if not stored:
         return
     batches = _Batches(prepared, transform, batch_size, stored[:1])
@@ -238,25 +229,6 @@ def _load(
         # a worker writes to its buffers again; pinned batches are copies already
         copied = pin_memory or not workers
         yield batch if copied else replace(batch, pixels=batch.pixels.clone())
-
-
-def _find(prepared: PreparedFolder, keys: Sequence[str]) -> list[_Stored]:
-    """Where the pictures of ``keys`` are, in the folder's order; only keys are read."""
-    wanted = set(keys)
-    found = []
-    for part, path in enumerate(prepared.image_parts):
-        chunks = prepared.num_chunks(part)  # says so if the part is gone
-        with pq.ParquetFile(path) as file:
-            for chunk in range(chunks):
-                column = file.read_row_group(chunk, columns=["key"])["key"].to_pylist()
-                rows = [row for row, key in enumerate(column) if key in wanted]
-                found += [_Stored(part, chunk, row) for row in rows]
-                wanted.difference_update(column[row] for row in rows)
-    if wanted:
-        raise RequestError(
-            f"{prepared.folder}: no picture for {len(wanted)} keys, first {sorted(wanted)[:3]}"
-        )
-    return found
 
 
 def _one_thread(worker: int) -> None:

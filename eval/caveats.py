@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from arra_med.eval.consistency import USABLE_JUDGE
 from arra_med.eval.formatting import Estimate, counted, finite, listed, p_words, with_interval
 from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
 from arra_med.eval.summary_evidence import (
     SIGNIFICANT,
-    USABLE_JUDGE,
     Results,
     primary_judge,
     scored_findings,

@@ -1,9 +1,8 @@
 """The small residual network behind the ``cnn`` judge and extractor, and how it is fitted."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torchvision.models.resnet import BasicBlock
 from tqdm import trange
 
 from arra_med.errors import RequestError, WorkError
+from arra_med.eval.evaluator import FittedOptions
 from arra_med.eval.fitted_files import load_fitted, read_fitted, save_fitted
 from arra_med.eval.inference import check_pictures, to_tensor
 from arra_med.schema import ABSENT, PRESENT
@@ -25,12 +25,12 @@ _WIDTHS = (16, 32, 64, 96)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CnnOptions:
-    """How the network is fitted and where it is kept.
+class CnnOptions(FittedOptions):
+    """How the network is fitted and where it is kept; judge and extractor may share one.
 
     Attributes:
-        weights: folder of ``model.safetensors`` and ``config.json``; written by the first
-            ``evaluate``. Judge and extractor may share it.
+        weights: see :class:`FittedOptions`.
+        fit_on: see :class:`FittedOptions`.
         input_size: side of the square picture it sees, in pixels.
         dimension: length of its feature vector.
         epochs: passes over the training split.
@@ -41,7 +41,6 @@ class CnnOptions:
             judged.
     """
 
-    weights: Path
     input_size: int = 64
     dimension: int = 32
     epochs: int = 40
@@ -59,8 +58,9 @@ class CnnOptions:
             raise ValueError(f"must be positive: {', '.join(wrong)}")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the place of the weights."""
-        return {name: value for name, value in asdict(self).items() if name != "weights"}
+        """What the fit depends on beside the pictures."""
+        places = [place.name for place in fields(FittedOptions)]
+        return {name: value for name, value in asdict(self).items() if name not in places}
 
 
 class CnnNetwork(nn.Module):
@@ -183,6 +183,7 @@ def fit(options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> 
             "channels": prepared.channels,
             "findings": findings,
             "not_judged": not_judged,
+            "dataset": prepared.manifest["config"]["dataset"]["name"],
             "train_pictures": len(rows),
             "fitted_on": prepared.content_hash,
             "fitted_splits": ["train"],

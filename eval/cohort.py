@@ -4,17 +4,15 @@ Everything that could make the comparison unfair is refused here, before any net
 keys, other prompts, several splits, uneven numbers of pictures a prompt, other sizes.
 """
 
-import io
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from arra_med.errors import RequestError
 from arra_med.eval.plain_folder import OfferedPictures
+from arra_med.eval.preflight import PictureFacts, look, picture_name
 from arra_med.eval.prompt_labels import Mode, with_labels
 from arra_med.store import PreparedFolder
 
@@ -25,47 +23,58 @@ MOST_UNREADABLE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """What is compared.
+class Drawn:
+    """One generator's pictures of one split's prompts.
 
     Attributes:
-        dataset: name of the adapter the real pictures came through.
-        split: the split of all prompts.
-        samples: every sample of that split, in the prepared folder's order.
-        real: key → PNG bytes, for all of ``samples``.
+        split: of all prompts.
         generated: rows of the generated folder that could be read, by key and index.
         pictures: PNG bytes of ``generated``.
         unreadable: ``{"key", "index", "reason"}`` of the others.
+        facts: what a look at each picture told, those that could not be read included.
         images_per_prompt: pictures of each prompt.
-        flow: counts from all samples to the pictures evaluated.
-        resized: in words, if the generated pictures were brought to the real ones' size.
-        labels: the results file's section ``labels``: how good the labeller's are.
-        label_mode: where labels come from.
+        resized: in words, if the pictures were brought to the real ones' size.
     """
 
-    dataset: str
     split: str
-    samples: list[dict[str, Any]]
-    real: dict[str, bytes]
     generated: list[dict[str, Any]]
     pictures: list[bytes]
     unreadable: list[dict[str, Any]]
+    facts: list[PictureFacts]
     images_per_prompt: int
-    flow: list[dict[str, Any]]
-    resized: str | None = None
-    labels: dict[str, Any] | None = None
-    label_mode: Mode = "dataset"
-
-    @property
-    def labels_from(self) -> dict[str, int]:
-        """How many samples have labels of the data set's, and how many of their prompt's text."""
-        labelled = int((self.labels or {}).get("labelled", 0))
-        return {"dataset": len(self.samples) - labelled, "prompt": labelled}
+    resized: str | None
 
     @property
     def keys(self) -> list[str]:
         """The prompt's key of each row of ``generated``."""
         return [str(row["key"]) for row in self.generated]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort(Drawn):
+    """What is compared: pictures, and the real ones that they are held against.
+
+    Attributes:
+        dataset: name of the adapter the real pictures came through.
+        samples: every sample of that split, in the prepared folder's order.
+        real: key → PNG bytes, for all of ``samples``.
+        flow: counts from all samples to the pictures evaluated.
+        labels: the results file's section ``labels``: how good the labeller's are.
+        label_mode: where labels come from.
+    """
+
+    dataset: str
+    samples: list[dict[str, Any]]
+    real: dict[str, bytes]
+    flow: list[dict[str, Any]]
+    labels: dict[str, Any]
+    label_mode: Mode
+
+    @property
+    def labels_from(self) -> dict[str, int]:
+        """How many samples have labels of the data set's, and how many of their prompt's text."""
+        labelled = int(self.labels["labelled"])
+        return {"dataset": len(self.samples) - labelled, "prompt": labelled}
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
@@ -121,46 +130,56 @@ def load_cohort(
         RequestError: if the two folders do not belong together, counts differ, a picture has
             another size or other channels, or more than 1 % of the pictures are unreadable.
     """
-    rows = sorted(generated.rows, key=lambda row: (row["key"], row["index"]))
-    split, images_per_prompt = check_rows(prepared, generated, rows)
-    kept, pictures, unreadable = _read(prepared, generated, rows)
+    drawn = read_drawn(prepared, generated)
+    split = drawn.split
     samples, told = with_labels(prepared.rows(split), labels)
-    drawn = len({row["key"] for row in rows})
+    num_prompts = len({row["key"] for row in generated.rows})
     flow = [
         ("samples in the prepared folder", len(prepared.keys)),
         (f"of other splits than {split}", len(prepared.keys) - len(samples)),
         (f"real pictures of the {split} split", len(samples)),
-        ("of these, not drawn", len(samples) - drawn),
-        ("prompts drawn", drawn),
-        (f"pictures generated ({images_per_prompt} a prompt)", len(rows)),
-        ("of these, unreadable and left out", len(unreadable)),
-        ("pictures evaluated", len(kept)),
+        ("of these, not drawn", len(samples) - num_prompts),
+        ("prompts drawn", num_prompts),
+        (f"pictures generated ({drawn.images_per_prompt} a prompt)", len(generated.rows)),
+        ("of these, unreadable and left out", len(drawn.unreadable)),
+        ("pictures evaluated", len(drawn.generated)),
     ]
     return Cohort(
+        **vars(drawn),
         dataset=str(prepared.manifest["config"]["dataset"]["name"]),
-        split=split,
         samples=samples,
         real=prepared.images([sample["key"] for sample in samples]),
-        generated=kept,
-        pictures=pictures,
-        unreadable=unreadable,
-        images_per_prompt=images_per_prompt,
         flow=[{"step": step, "count": count} for step, count in flow],
-        resized=generated.resized,
         labels=told,
         label_mode=labels,
     )
 
 
+def read_drawn(prepared: PreparedFolder, generated: OfferedPictures) -> Drawn:
+    """A generator's pictures, once they fit the prepared folder; raises as :func:`load_cohort`."""
+    rows, split, images_per_prompt = check_rows(prepared, generated)
+    kept, pictures, unreadable, facts = _read(prepared, generated, rows)
+    return Drawn(
+        split=split,
+        generated=kept,
+        pictures=pictures,
+        unreadable=unreadable,
+        facts=facts,
+        images_per_prompt=images_per_prompt,
+        resized=generated.resized,
+    )
+
+
 def check_rows(
-    prepared: PreparedFolder, generated: OfferedPictures, rows: list[dict[str, Any]]
-) -> tuple[str, int]:
-    """The split and the number of pictures a prompt, once everything agrees.
+    prepared: PreparedFolder, generated: OfferedPictures
+) -> tuple[list[dict[str, Any]], str, int]:
+    """The rows by key and index, their split, pictures a prompt, once everything agrees.
 
     Raises:
         RequestError: if keys, prompts, splits or numbers of pictures do not.
     """
     folder = generated.folder
+    rows = sorted(generated.rows, key=lambda row: (row["key"], row["index"]))
     if not rows:
         raise RequestError(f"{folder} holds no picture: run 'arra-med generate' again")
     counted = generated.manifest["counts"].get("images", len(rows))
@@ -199,22 +218,22 @@ def check_rows(
     source = generated.manifest["config"].get("prepared")
     if source not in (None, prepared.content_hash):
         LOG.warning("the pictures were drawn from an earlier state of %s", prepared.folder)
-    return splits[0], int(expected)
+    return rows, splits[0], int(expected)
 
 
 def _read(
     prepared: PreparedFolder, generated: OfferedPictures, rows: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], list[bytes], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], list[bytes], list[dict[str, Any]], list[PictureFacts]]:
     expected = (prepared.image_size, prepared.image_size, prepared.channels)
-    kept, pictures, unreadable = [], [], []
+    kept, pictures, unreadable, facts = [], [], [], []
     for row in rows:
-        try:
-            png = generated.png(row)
-            shape = _shape(png)
-        except Exception as error:  # noqa: BLE001 - decoders raise anything; the item is recorded
-            reason = type(error).__name__
+        png, seen = _look(generated, row)
+        facts.append(seen)
+        if seen.size is None or seen.channels is None:
+            reason = seen.problem or RequestError.__name__
             unreadable.append({"key": row["key"], "index": row["index"], "reason": reason})
             continue
+        shape = (*reversed(seen.size), seen.channels)
         if shape != expected:
             raise RequestError(
                 f"{generated.folder / row['file']}: height, width and channels are {shape}, those "
@@ -229,17 +248,14 @@ def _read(
             f"most {MOST_UNREADABLE:.0%} may be), first key {first['key']!r} index "
             f"{first['index']}: generate into a new folder"
         )
-    return kept, pictures, unreadable
+    return kept, pictures, unreadable, facts
 
 
-def _shape(png: bytes) -> tuple[int, ...]:
-    """Height, width and channels of an 8-bit grey or colour PNG, decoded to its last pixel.
-
-    Raises:
-        RequestError: if it is a picture of another kind (16-bit, palette, transparent).
-    """
-    with Image.open(io.BytesIO(png)) as picture:
-        pixels = np.asarray(picture)
-        if picture.mode not in ("L", "RGB"):
-            raise RequestError(f"a picture of mode {picture.mode}")
-    return (*pixels.shape[:2], 1 if pixels.ndim == 2 else pixels.shape[2])
+def _look(generated: OfferedPictures, row: Mapping[str, Any]) -> tuple[bytes, PictureFacts]:
+    """One picture as it is evaluated, decoded to its last pixel."""
+    name = picture_name(row)
+    try:
+        png = generated.png(row)
+    except Exception as error:  # noqa: BLE001 - decoders raise anything; the item is recorded
+        return b"", PictureFacts(name=name, problem=type(error).__name__)
+    return png, look(name, png)

@@ -27,6 +27,7 @@ from arra_med.eval.comparison_statistics import (
 )
 from arra_med.eval.consistency import label_array
 from arra_med.eval.feature_stats import Array
+from arra_med.eval.fidelity import MAIN_NEIGHBOURS
 from arra_med.eval.intervals import (
     ClusteredBootstrap,
     Interval,
@@ -43,7 +44,6 @@ from arra_med.eval.prdc import memberships
 from arra_med.schema import ABSENT, PRESENT
 
 CPU = torch.device("cpu")
-NEIGHBOURS = 5
 _PRDC = ("precision", "density", "recall", "coverage")
 
 
@@ -323,7 +323,7 @@ def _distances(
     device: torch.device,
 ) -> list[_Row]:
     """KID, precision, density, recall and coverage, one extractor after another."""
-    halves = patient_halves(patients, generator, least=NEIGHBOURS + 1)
+    halves = patient_halves(patients, generator, least=MAIN_NEIGHBOURS + 1)
     rows = []
     for extractor, of_real in shared.real.items():
         kid: dict[str, Statistic] = {}
@@ -339,19 +339,19 @@ def _distances(
                 kid[one.name] = clustered_kid(
                     of_real, features, shared.real_patients, patients, within_real=known
                 )
-            if not halves or len(of_real) <= NEIGHBOURS:
+            if not halves or len(of_real) <= MAIN_NEIGHBOURS:
                 continue
-            found = memberships(of_real, features, (NEIGHBOURS,), device=device)[NEIGHBOURS]
+            [found] = memberships(of_real, features, (MAIN_NEIGHBOURS,), device=device).values()
             for name, values in (
-                ("precision", found.balls > 0), ("density", found.balls / NEIGHBOURS),
+                ("precision", found.balls > 0), ("density", found.balls / MAIN_NEIGHBOURS),
                 ("recall", found.recalled), ("coverage", found.covered),
             ):  # fmt: skip
                 shares[name][one.name] = weighted_mean(values.astype(np.float64))
             contrasts["recall"][one.name] = recall_contrasts(
-                of_real, features, halves, k=NEIGHBOURS, device=device
+                of_real, features, halves, k=MAIN_NEIGHBOURS, device=device
             )
             contrasts["coverage"][one.name] = coverage_contrasts(
-                of_real, features, patients, k=NEIGHBOURS, device=device
+                of_real, features, patients, k=MAIN_NEIGHBOURS, device=device
             )
         rows.append(
             _Row(measure="kid", subject=extractor, aim="lower", statistics=kid, bootstrap=made,
@@ -374,7 +374,7 @@ def _measure(row: _Row, names: Sequence[str], shared: Shared) -> dict[str, Any]:
         value: dict[str, Any] = {"generator": name, "value": None}
         if name in row.statistics:
             found = row.interval(name)
-            value["value"] = None if found.value is None else found.to_json()
+            value["value"] = found.estimate()
             value["value_note"] = found.note or None
         else:
             value["value_note"] = "not measured, or too few pictures or patients"
@@ -393,7 +393,7 @@ def _difference(row: _Row, first: str, second: str) -> dict[str, Any]:
         "subject": row.subject,
         "first": first,
         "second": second,
-        "difference": None if found.value is None else found.to_json(),
+        "difference": found.estimate(),
         "difference_note": found.note or None,
         "p": found.p,
         "p_adjusted": None,

@@ -4,17 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arra_med.eval.chexgenbench import benchmark_row, benchmark_section
-from arra_med.eval.cohort import Cohort
 from arra_med.eval.comparison import Measured, Shared, compare
 from arra_med.eval.encoder_sections import Encoder
-from arra_med.eval.intervals import Array
 from arra_med.eval.judge_sections import Verdict
-from arra_med.eval.similarity import paired
 from arra_med.eval.stage import Stage
 from arra_med.eval.teacher_extractor import CXGB_COMPAT
 from arra_med.eval.text_section import Reading
-
-RUN = "this run"
 
 
 def comparison_section(
@@ -58,14 +53,15 @@ def _beside_the_benchmark(stage: Stage, encoders: Sequence[Encoder]) -> dict[str
     encoder = next((e for e in encoders if e.info.name.startswith(CXGB_COMPAT)), None)
     ours = []
     if encoder is not None:
-        drawn = {RUN: encoder.generated}
-        for name, peer in stage.peers.items():
-            drawn[name] = encoder(peer.cohort.pictures, f"{encoder.info.name}: {name}")
         ours = [
             benchmark_row(
-                name, encoder.real, made, forced=stage.options.force_fd, device=stage.device
+                name,
+                encoder.real,
+                encoder.drawn(name),
+                forced=stage.options.force_fd,
+                device=stage.device,
             )
-            for name, made in drawn.items()
+            for name in stage.generators
         ]
     return benchmark_section(
         ours,
@@ -86,34 +82,7 @@ def _compared(
 ) -> dict[str, Any]:
     """Every pair of generators, on the pictures that all have."""
     cohort = stage.cohort
-    generators = [
-        _measured(
-            stage,
-            RUN,
-            "run",
-            stage.model,
-            cohort,
-            {encoder.info.name: encoder.generated for encoder in encoders},
-            {verdict.judge.info.name: verdict.judged.generated for verdict in verdicts},
-            {reading.encoder: reading.generated for reading in readings},
-        )
-    ]
-    for name, peer in stage.peers.items():
-        generators.append(
-            _measured(
-                stage,
-                name,
-                peer.kind,
-                peer.model,
-                peer.cohort,
-                {
-                    encoder.info.name: encoder(peer.cohort.pictures, f"{encoder.info.name}: {name}")
-                    for encoder in encoders
-                },
-                {verdict.judge.info.name: verdict.peers[name] for verdict in verdicts},
-                {reading.encoder: reading.peers[name] for reading in readings},
-            )
-        )
+    generators = [_measured(stage, name, verdicts, encoders, readings) for name in stage.generators]
     against = {
         verdict.judge.info.name: verdict.row["not_independent_because"] for verdict in verdicts
     }
@@ -145,24 +114,25 @@ def _compared(
 def _measured(
     stage: Stage,
     name: str,
-    kind: str,
-    model: Mapping[str, Any],
-    cohort: Cohort,
-    features: Mapping[str, Any],
-    probabilities: Mapping[str, Mapping[str, Array]],
-    text: Mapping[str, Array],
+    verdicts: Sequence[Verdict],
+    encoders: Sequence[Encoder],
+    readings: Sequence[Reading],
 ) -> Measured:
-    real = [stage.cohort.real[key] for key in cohort.keys]
+    drawn, peer = stage.generators[name], stage.peers.get(name)
     return Measured(
         name=name,
-        kind=kind,
-        model=model,
-        keys=cohort.keys,
-        indices=[int(row["index"]) for row in cohort.generated],
-        features=features,
-        probabilities=probabilities,
-        text=text,
-        paired=paired(
-            cohort.pictures, real, batch_size=stage.options.batch_size, device=stage.device
-        ),
+        kind=peer.kind if peer else "run",
+        model=peer.model if peer else stage.model,
+        keys=drawn.keys,
+        indices=[int(row["index"]) for row in drawn.generated],
+        features={encoder.info.name: encoder.drawn(name) for encoder in encoders},
+        probabilities={
+            verdict.judge.info.name: verdict.peers[name] if peer else verdict.judged.generated
+            for verdict in verdicts
+        },
+        text={
+            reading.encoder: reading.peers[name] if peer else reading.generated
+            for reading in readings
+        },
+        paired=stage.likeness(drawn) if peer else stage.own_likeness,
     )

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from arra_med.eval.intervals import (
     Array,
     ClusteredBootstrap,
-    Interval,
     Measure,
     Statistic,
     auroc,
@@ -147,10 +146,10 @@ def judge_finding(verdicts: Verdicts, bootstrap: ClusteredBootstrap) -> dict[str
         "unmentioned": int((np.isnan(verdicts.labels) & verdicts.first).sum()),
         "histogram": _histogram(verdicts),
     }
-    _put(result, "auroc_real", bootstrap.interval(real))
-    _put(result, "auroc_generated", bootstrap.interval(made))
+    bootstrap.interval(real).write(result, "auroc_real")
+    bootstrap.interval(made).write(result, "auroc_generated")
     gap = bootstrap.interval(difference(made, real))
-    _put(result, "auroc_difference", gap)
+    gap.write(result, "auroc_difference")
     result["auroc_difference_p"] = gap.p
     result |= _rates(verdicts, bootstrap)
     result["warning"] = _warning(result)
@@ -167,8 +166,8 @@ def _rates(verdicts: Verdicts, bootstrap: ClusteredBootstrap) -> dict[str, Any]:
     shown, real_shown = both
     asked, excluded = verdicts.labels == PRESENT, verdicts.labels == ABSENT
     unmentioned = np.isnan(verdicts.labels)
-    _put(result, "sensitivity", bootstrap.interval(_share(shown, asked)))
-    _put(result, "specificity", bootstrap.interval(_share(~shown, excluded)))
+    bootstrap.interval(_share(shown, asked)).write(result, "sensitivity")
+    bootstrap.interval(_share(~shown, excluded)).write(result, "specificity")
     for name, hits, among in (
         ("missed_per_100", ~shown, asked),
         ("invented_per_100", shown, excluded),
@@ -179,11 +178,11 @@ def _rates(verdicts: Verdicts, bootstrap: ClusteredBootstrap) -> dict[str, Any]:
     ):
         result[name] = _per_100(hits, among)
     more = bootstrap.interval(difference(_share(~shown, asked), _share(~real_shown, asked)))
-    _put(result, "missed_more", more.times(100))
+    more.times(100).write(result, "missed_more")
     result["missed_more_p"] = more.p
     same, everywhere = shown == real_shown, np.ones(len(shown), dtype=bool)
-    _put(result, "agreement", bootstrap.interval(_share(same, everywhere)))
-    _put(result, "agreement_kappa", bootstrap.interval(_kappa(shown, real_shown)))
+    bootstrap.interval(_share(same, everywhere)).write(result, "agreement")
+    bootstrap.interval(_kappa(shown, real_shown)).write(result, "agreement_kappa")
     return result
 
 
@@ -220,7 +219,7 @@ def overall(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict
     made = average([auroc(v.labels, v.generated) for v in findings])
     result: dict[str, Any] = {}
     for name, statistic in zip(names, (real, made, difference(made, real)), strict=True):
-        _put(result, name, bootstrap.interval(statistic))
+        bootstrap.interval(statistic).write(result, name)
     return result | _pooled(findings, bootstrap)
 
 
@@ -250,7 +249,7 @@ def shown_in_normal(
     for key, side in ((name, 0), (f"real_{name}", 1)):
         some = np.any([both[side] for both in shown], axis=0)
         interval = bootstrap.interval(_share(some, normal)).times(100)
-        _put(result, key, interval, n=int(normal.sum()))
+        interval.write(result, key, n=int(normal.sum()))
     return result
 
 
@@ -269,7 +268,7 @@ def _pooled(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict
             (f"real_{name}_per_100", real),
             (f"{name}_more", difference(made, real)),
         ):
-            _put(result, key, bootstrap.interval(statistic).times(100), n=int(counts[0].sum()))
+            bootstrap.interval(statistic).times(100).write(result, key, n=int(counts[0].sum()))
     return result
 
 
@@ -283,13 +282,6 @@ def disagreement(
         total += np.where(known, np.abs(labels[name] - probabilities), 0)
         count += known
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _put(result: dict[str, Any], name: str, interval: Interval, **counts: int) -> None:
-    """Write an interval under ``name``, null if there is no value, with its note beside it."""
-    result[name] = None if interval.value is None else {**interval.to_json(), **counts}
-    if interval.note:
-        result[f"{name}_note"] = interval.note
 
 
 def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Measure:

@@ -15,6 +15,7 @@ from arra_med.eval.stage import Stage, described
 from arra_med.eval.view import ViewPictures, view_asked, view_test
 from arra_med.registry import EXTRACTORS
 from arra_med.schema import SPLITS
+from arra_med.settings.results import THIS_RUN
 
 Features = NDArray[np.float32]
 
@@ -59,15 +60,15 @@ class Encoder:
         self._stage, self._extractor = stage, extractor
         self._wanted = {*pool.keys, *(sample["key"] for sample in stage.cohort.samples)}
         self._of_keys: dict[str, Features] = {}
-        self._generated: Features | None = None
+        self._drawn: dict[int, Features] = {}  # by identity: the stage holds these lists
 
     def __call__(self, pictures: PictureSource, what: str) -> Features:
-        """``(N, D)`` features; those of generated pictures are computed once."""
-        if pictures is self._stage.cohort.pictures and self._generated is not None:
-            return self._generated
+        """``(N, D)`` features; those of a generator's pictures are computed once."""
+        if id(pictures) in self._drawn:
+            return self._drawn[id(pictures)]
         features = self._stage.predict(self._extractor, pictures, what)
-        if pictures is self._stage.cohort.pictures:
-            self._generated = features
+        if any(pictures is drawn.pictures for drawn in self._stage.generators.values()):
+            self._drawn[id(pictures)] = features
         elif isinstance(pictures, FolderPictures):
             for key, vector in zip(pictures.keys, features, strict=True):
                 if key in self._wanted:
@@ -81,10 +82,14 @@ class Encoder:
             self(FolderPictures(self._stage.prepared, missing), what)
         return np.stack([self._of_keys[key] for key in keys])
 
+    def drawn(self, name: str) -> Features:
+        """``(M, D)`` features of one generator's pictures."""
+        return self(self._stage.generators[name].pictures, f"{self.info.name}: {name}")
+
     @property
     def generated(self) -> Features:
         """``(M, D)`` features of the cohort's generated pictures."""
-        return self(self._stage.cohort.pictures, f"{self.info.name}: generated")
+        return self.drawn(THIS_RUN)
 
     @property
     def real(self) -> Features:

@@ -15,10 +15,10 @@ import torch
 
 from arra_med.config import PluginConfig, to_tree
 from arra_med.errors import RequestError
-from arra_med.eval.cohort import Cohort, load_cohort
+from arra_med.eval.cohort import Cohort, Drawn, load_cohort, read_drawn
 from arra_med.eval.independence import ready_identity
 from arra_med.eval.laterality import match_swapped
-from arra_med.eval.plain_folder import PLAIN, OfferedPictures, open_pictures
+from arra_med.eval.plain_folder import OfferedPictures, open_pictures
 from arra_med.eval.preflight import (
     check_offered,
     check_prepared,
@@ -100,7 +100,8 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
             seed=settings.seed,
             device=device,
         )
-        preflight = _preflight(prepared, generated, others, options.workers)
+        drawn = list(stage.generators.values())
+        preflight = _preflight(prepared, [generated, *others], drawn, options.workers)
         results, files = make_results(stage, config, preflight)
         text = canonical_json(results)
         check_results(json.loads(text))
@@ -118,32 +119,33 @@ def _plain_options(options: Evaluation) -> dict[str, Any]:
 
 
 def _peer(other: OfferedPictures, prepared: PreparedFolder, own: Cohort) -> Peer:
-    cohort = load_cohort(prepared, other)
-    if cohort.split != own.split:
+    drawn = read_drawn(prepared, other)
+    if drawn.split != own.split:
         raise RequestError(
-            f"{other.folder} ({other.name}) holds pictures of the {cohort.split} split, the run's "
+            f"{other.folder} ({other.name}) holds pictures of the {drawn.split} split, the run's "
             f"are of the {own.split} split: compare pictures of the same prompts"
         )
-    return Peer(kind=other.kind, model=_model(other), cohort=cohort)
+    return Peer(kind=other.kind, model=_model(other), drawn=drawn)
 
 
 def _preflight(
     prepared: PreparedFolder,
-    generated: OfferedPictures,
-    others: Sequence[OfferedPictures],
+    offered: Sequence[OfferedPictures],
+    drawn: Sequence[Drawn],
     workers: int | None,
 ) -> dict[str, Any]:
     """Section ``preflight``: the run's pictures, the others', the real ones."""
     real = prepared_facts(prepared, workers=workers)
     checks = [
         check_offered(
-            offered.name,
-            offered_facts(offered, workers=workers),
+            folder.name,
+            # as they are on disk: what was evaluated, unless it had to be changed first
+            pictures.facts if folder.unchanged else offered_facts(folder, workers=workers),
             prepared,
             real,
-            any_kind=offered.kind == PLAIN or offered.resized is not None,
+            any_kind=not folder.unchanged,
         )
-        for offered in (generated, *others)
+        for folder, pictures in zip(offered, drawn, strict=True)
     ]
     return preflight_section([*checks, check_prepared(prepared, real)])
 

@@ -1,7 +1,9 @@
 """What extractors and judges share: declared origin, identity, fitting on real data."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,8 +43,28 @@ def as_uint8(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedOptions:
+    """Where a fitted network is kept and what it is fitted on.
+
+    Attributes:
+        weights: folder of ``model.safetensors`` and ``config.json``; written by the first
+            ``evaluate``.
+        fit_on: another prepared folder, on whose training split it is fitted in place of the
+            evaluated folder's; not needed any more once the weights are there.
+    """
+
+    weights: Path
+    fit_on: Path | None = None
+
+    def fitted_on_words(self, config: Mapping[str, Any], what: str) -> str:
+        """What a report says of it: the training split, of which folder, and ``what`` it holds."""
+        folder = "this" if self.fit_on is None else f"another ({config['dataset']})"
+        return f"the training split of {folder} prepared folder ({config['train_pictures']} {what})"
+
+
 class Fitted(ABC):
-    """Mixed into an extractor or a judge that learns from the prepared folder itself.
+    """Mixed into an extractor or a judge that learns from a prepared folder.
 
     Its identity says so: ``fitted_on`` is the content hash of that folder and ``fitted_splits``
     the splits it saw.

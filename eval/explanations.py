@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from arra_med.eval.consistency import USABLE_JUDGE
 from arra_med.eval.formatting import (
     MISSING,
     Estimate,
@@ -19,7 +20,6 @@ from arra_med.eval.formatting import (
 from arra_med.eval.summary_evidence import (
     CHANCE,
     SIGNIFICANT,
-    USABLE_JUDGE,
     Measure,
     Results,
     kid_reaches_reference,

@@ -30,7 +30,8 @@ __all__ = [
 ]  # fmt: skip
 
 CPU = torch.device("cpu")
-NEIGHBOURS = (5, 3, 10)
+MAIN_NEIGHBOURS = 5
+NEIGHBOURS = (MAIN_NEIGHBOURS, 3, 10)
 """k of precision, recall, density and coverage: the one reported, then those beside it."""
 LEAST_IN_GROUP = 20
 """Real and generated pictures that a view or finding needs for a distance of its own."""
@@ -297,7 +298,7 @@ def _infinity(
 
 
 def _values(a: Array, b: Array, *, forced: bool, device: torch.device) -> dict[str, float]:
-    fewest, k = min(len(a), len(b)), NEIGHBOURS[0]
+    fewest, k = min(len(a), len(b)), MAIN_NEIGHBOURS
     allowed = fewest >= 2 and (forced or fewest >= LEAST_PER_DIMENSION * a.shape[1])
     shares = prdc(a, b, k, device=device) if fewest > k else Prdc(*[float("nan")] * 4)
     return {

@@ -9,7 +9,6 @@ independent as the teacher is: its identity holds the extractor's.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 from arra_med.config import PluginConfig, plugin_field
 from arra_med.errors import RequestError
 from arra_med.eval.canonical_correlation import Array, canonical_projections
+from arra_med.eval.evaluator import FittedOptions
 from arra_med.eval.fitted_files import load_fitted, save_fitted
 from arra_med.eval.image_text import ImageTextEncoder, TextVectors
 from arra_med.eval.on_extractor import (
@@ -38,15 +38,15 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedPairOptions:
+class FittedPairOptions(FittedOptions):
     """How the encoder is fitted and where it is kept.
 
     The defaults are those by which real pictures of the validation split of drawn chest films found
     their own prompts best, over four extractors.
 
     Attributes:
-        weights: folder of ``model.safetensors`` and ``config.json``; written by the first
-            ``evaluate``.
+        weights: see :class:`FittedOptions`.
+        fit_on: see :class:`FittedOptions`.
         extractor: whose features it reads; fitted first if it is to be.
         topics: dimensions that the prompts' words are brought to (latent semantic analysis).
         min_patients: words that the prompts of fewer patients hold are not read.
@@ -55,7 +55,6 @@ class FittedPairOptions:
         seed: of that draw and of the decomposition.
     """
 
-    weights: Path
     extractor: PluginConfig = plugin_field(EXTRACTORS)
     topics: int = 128
     min_patients: int = 3
@@ -105,9 +104,10 @@ class FittedPair(OnExtractor, ImageTextEncoder):
         self.context = None
         self.info = self.describe(
             config["name"],
-            f"its two linear maps on the training split of this prepared folder "
-            f"({config['train_pictures']} real pictures and their prompts, "
-            f"{len(config['vocabulary'])} terms)",
+            "its two linear maps on "
+            + options.fitted_on_words(
+                config, f"real pictures and their prompts, {len(config['vocabulary'])} terms"
+            ),
         )
         self.eval().requires_grad_(False)
 

@@ -5,6 +5,7 @@ One that the run was aligned to, or that was fitted on the pictures it judges, p
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,18 +24,28 @@ def ready_identity(
 ) -> dict[str, Any]:
     """Identity of a judge or extractor, fitted first if it is to be and its weights are not there.
 
+    Of one that was fitted on another folder (``fit_on``), ``fitted_splits`` is empty: none of the
+    evaluated one's.
+
     Raises:
         FileNotFoundError: if weights are missing that cannot be made here.
-        RequestError: if they were fitted on other pictures than the prepared folder now holds.
+        RequestError: if they were fitted on other pictures than the folder now holds.
     """
     kind = registry.get(plugin.name)
+    fit_on: Path | None = getattr(plugin.options, "fit_on", None)
     if issubclass(kind, Fitted) and not kind.is_fitted(plugin.options):
         LOG.info("%s %r has no weights yet: fitting it", registry.kind, plugin.name)
-        kind.fit(plugin.options, prepared, device)
+        kind.fit(plugin.options, PreparedFolder(fit_on) if fit_on else prepared, device)
     identity: dict[str, Any] = kind.identity(plugin.options)
-    if identity.get("fitted_on", prepared.content_hash) != prepared.content_hash:
+    if "fitted_on" not in identity:
+        return {"plugin": plugin.name, **identity}
+    if identity["fitted_on"] != prepared.content_hash:
+        identity["fitted_splits"] = []
+    # weights travel, pictures often may not: an absent folder was used before
+    source = prepared if fit_on is None else PreparedFolder(fit_on) if fit_on.is_dir() else None
+    if source is not None and identity["fitted_on"] != source.content_hash:
         raise RequestError(
-            f"{registry.kind} {plugin.name!r} was fitted on other pictures than {prepared.folder} "
+            f"{registry.kind} {plugin.name!r} was fitted on other pictures than {source.folder} "
             "now holds: delete its weights folder, or name another one, and it is fitted again"
         )
     return {"plugin": plugin.name, **identity}

@@ -16,7 +16,7 @@ percentiles of resamples alone cover an AUROC or a share of the positives in 88 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.special
@@ -59,6 +59,16 @@ class Interval:
     def to_json(self) -> dict[str, float | None]:
         """Value and bounds as the results file holds them."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+    def estimate(self, **counts: int) -> dict[str, float | None] | None:
+        """:meth:`to_json` with counts beside it, ``None`` if there is no value."""
+        return None if self.value is None else {**self.to_json(), **counts}
+
+    def write(self, results: dict[str, Any], name: str, **counts: int) -> None:
+        """Put :meth:`estimate` under a name of the results file, and its note beside it."""
+        results[name] = self.estimate(**counts)
+        if self.note:
+            results[f"{name}_note"] = self.note
 
     def times(self, factor: float) -> "Interval":
         """Value and bounds in other units, such as per 100; ``factor`` is positive."""

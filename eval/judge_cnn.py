@@ -36,7 +36,7 @@ class _Cnn(Fitted):
         super().__init__()
         self.config = cnn.read_config(options)
         self.network = cnn.load(options, self.config)
-        self.info = _info(self.config)
+        self.info = _info(self.config, options)
 
     @classmethod
     def is_fitted(cls, options: CnnOptions) -> bool:
@@ -81,13 +81,11 @@ class CnnExtractor(_Cnn, Extractor):
         return self.network.features(self.network.prepare(images))
 
 
-def _info(config: dict[str, Any]) -> EvaluatorInfo:
-    size = config["options"]["input_size"]
+def _info(config: dict[str, Any], options: CnnOptions) -> EvaluatorInfo:
+    size = options.input_size
     return EvaluatorInfo(
         name=config["name"],
-        trained_on=(
-            f"the training split of this prepared folder ({config['train_pictures']} real pictures)"
-        ),
+        trained_on=options.fitted_on_words(config, "real pictures"),
         input_size=size,
         preprocessing=f"anti-aliased bilinear resize to {size} px, then (x / 255 - 0.5) / 0.25",
     )

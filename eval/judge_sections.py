@@ -74,7 +74,7 @@ def _ask(stage: Stage, judge: Judge, identity: Mapping[str, Any]) -> Verdict:
     peers = {
         name: judging.by_finding(
             judge,
-            stage.predict(judge, peer.cohort.pictures, f"judge: {name}"),
+            stage.predict(judge, peer.drawn.pictures, f"judge: {name}"),
             stage.prepared.label_names,
         )
         for name, peer in stage.peers.items()

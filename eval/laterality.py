@@ -175,16 +175,16 @@ def laterality_test(
     asked = {(case.key, case.finding) for case in cases}
     real_cases = [c for c in judged(real, "real") if (c.key, c.finding) in asked]
     result: dict[str, Any] = {"n": len(cases)}
-    _put(result, "followed", share(cases), len(cases))
-    _put(result, "followed_real", share(real_cases), len(real_cases))
+    share(cases).write(result, "followed", n=len(cases))
+    share(real_cases).write(result, "followed_real", n=len(real_cases))
     result["by_finding"] = []
     for finding in findings:
         made = [case for case in cases if case.finding == finding]
         if len(made) >= LEAST_CASES:
             genuine = [case for case in real_cases if case.finding == finding]
             row: dict[str, Any] = {"finding": finding, "n": len(made)}
-            _put(row, "followed", share(made), len(made))
-            _put(row, "followed_real", share(genuine), len(genuine))
+            share(made).write(row, "followed", n=len(made))
+            share(genuine).write(row, "followed_real", n=len(genuine))
             result["by_finding"].append(row)
     result["swapped"] = None
     if swapped is None:
@@ -195,10 +195,10 @@ def laterality_test(
         result["swapped_note"] = _NO_CASE
         return result, None
     result["swapped"] = {"n": len(turned)}
-    _put(result["swapped"], "followed", share(turned), len(turned))
+    share(turned).write(result["swapped"], "followed", n=len(turned))
     flips = _flips(cases, turned)
     flipped = _mean([flip for _, flip in flips], [who for who, _ in flips], replicates, generator)
-    _put(result["swapped"], "flipped", flipped, len(flips))
+    flipped.write(result["swapped"], "flipped", n=len(flips))
     return result, None
 
 
@@ -329,9 +329,3 @@ def _mean(
         return Interval(None, None, None, "no finding is asked for in both")
     bootstrap = ClusteredBootstrap(patients, replicates=replicates, generator=generator)
     return bootstrap.interval(ratio(np.array(values), np.ones(len(values))))
-
-
-def _put(result: dict[str, Any], name: str, interval: Interval, count: int) -> None:
-    result[name] = None if interval.value is None else interval.to_json() | {"n": count}
-    if interval.note:
-        result[f"{name}_note"] = interval.note

@@ -19,8 +19,8 @@ from arra_med.eval.fidelity import (
     real_reference,
 )
 from arra_med.eval.intervals import (
+    Array,
     ClusteredBootstrap,
-    Interval,
     pair_mean,
     ratio,
     weighted_mean,
@@ -150,6 +150,7 @@ def similarity(
     cohort: Cohort,
     resampling: Resampling,
     *,
+    likeness: Array,
     batch_size: int,
     device: torch.device,
     generator: np.random.Generator,
@@ -159,14 +160,14 @@ def similarity(
     Args:
         cohort: the pictures.
         resampling: of the cohort.
+        likeness: ``(N,)`` MS-SSIM of each generated picture with the real one of its prompt.
         batch_size: pairs at once.
         device: where to run.
         generator: draws other patients and pairs.
     """
     own = [cohort.real[row["key"]] for row in cohort.generated]
-    scores = paired(cohort.pictures, own, batch_size=batch_size, device=device)
     result: dict[str, Any] = {"method": method(decode_png(cohort.pictures[0]).shape[0])}
-    _put(result, "paired", resampling.generated.interval(weighted_mean(scores)), n=len(scores))
+    resampling.generated.interval(weighted_mean(likeness)).write(result, "paired", n=len(likeness))
     others = other_patients(cohort.patients, generator)
     if others is None:
         result |= {"paired_floor": None, "paired_floor_note": "all prompts are of one patient"}
@@ -174,10 +175,10 @@ def similarity(
         foreign = [own[i] for i in others]
         floor = paired(cohort.pictures, foreign, batch_size=batch_size, device=device)
         interval = resampling.generated.interval(weighted_mean(floor))
-        _put(result, "paired_floor", interval, n=len(floor))
+        interval.write(result, "paired_floor", n=len(floor))
     made, genuine = fine_detail(cohort.pictures), fine_detail(own)
     detail = resampling.generated.interval(ratio(made, genuine, kind="other"))
-    _put(result, "detail_share", detail, n=len(made))
+    detail.write(result, "detail_share", n=len(made))
     real = [cohort.real[sample["key"]] for sample in cohort.samples]
     patients = [str(sample["patient_id"]) for sample in cohort.samples]
     across = random_pairs(cohort.patients, MOST_PAIRS, generator)
@@ -194,7 +195,7 @@ def similarity(
             continue
         values = diversity(pictures, pairs, batch_size=batch_size, device=device)
         interval = resampler.interval(pair_mean(pairs, values))
-        _put(result, name, interval, n=len(pictures), pairs=len(pairs))
+        interval.write(result, name, n=len(pictures), pairs=len(pairs))
     return result
 
 
@@ -296,16 +297,16 @@ def _likeness(
                 result |= {name: None, f"{name}_note": _ONE_PATIENT}
                 continue
             interval = resampler.interval(pair_mean(pairs, feature_diversity(features, pairs)))
-            _put(result, name, interval, n=len(features), pairs=len(pairs))
+            interval.write(result, name, n=len(features), pairs=len(pairs))
         distances = paired_feature_distance(vectors.generated, own)
         interval = resampling.generated.interval(weighted_mean(distances))
-        _put(result, "paired", interval, n=len(distances))
+        interval.write(result, "paired", n=len(distances))
         others = other_patients(cohort.patients, generator)
         if others is None:
             return result | {"paired_floor": None, "paired_floor_note": _ONE_PATIENT}
         foreign = paired_feature_distance(vectors.generated, own[others])
         interval = resampling.generated.interval(weighted_mean(foreign))
-        _put(result, "paired_floor", interval, n=len(foreign))
+        interval.write(result, "paired_floor", n=len(foreign))
     except ValueError as error:  # a vector of length 0 has no direction to compare
         names = ("diversity_generated", "diversity_real", "paired", "paired_floor")
         return dict.fromkeys(names) | {f"{name}_note": str(error) for name in names}
@@ -317,9 +318,3 @@ def _with_ends(value: object) -> dict[str, Any] | None:
     if value is None:
         return None
     return {name: getattr(value, name) for name in ("value", "low", "high")}
-
-
-def _put(result: dict[str, Any], name: str, interval: Interval, **counts: int) -> None:
-    result[name] = None if interval.value is None else {**interval.to_json(), **counts}
-    if interval.note:
-        result[f"{name}_note"] = interval.note

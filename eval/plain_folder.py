@@ -71,6 +71,11 @@ class OfferedPictures:
     _channels: Literal[1, 3]
     _crop: Crop | None
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether :meth:`png` gives the files as they are."""
+        return self.kind == "run" and self.resized is None
+
     def raw(self, row: Mapping[str, Any]) -> bytes:
         """The file of one row as it is."""
         return (self.folder / str(row["file"])).read_bytes()
@@ -82,7 +87,7 @@ class OfferedPictures:
             UnreadableImage: if it has to be changed and cannot be read.
         """
         data = self.raw(row)
-        if self.kind == "run" and self.resized is None:
+        if self.unchanged:
             return data
         pixels = decode_image(data, channels=self._channels)
         if pixels.shape[:2] != (self._size, self._size):

@@ -10,7 +10,6 @@ independent as the teacher is: its identity holds the extractor's.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from arra_med.config import PluginConfig, plugin_field
 from arra_med.errors import RequestError
+from arra_med.eval.evaluator import FittedOptions
 from arra_med.eval.fitted_files import load_fitted, save_fitted
 from arra_med.eval.judge import Judge
 from arra_med.eval.on_extractor import (
@@ -40,12 +40,12 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions:
+class ProbeOptions(FittedOptions):
     """How the probe is fitted and where it is kept. Nothing in it is random.
 
     Attributes:
-        weights: folder of ``model.safetensors`` and ``config.json``; written by the first
-            ``evaluate``.
+        weights: see :class:`FittedOptions`.
+        fit_on: see :class:`FittedOptions`.
         extractor: whose features it reads; fitted first if it is to be.
         regularisation: C of scikit-learn's ``LogisticRegression`` on standardised features;
             smaller means weights nearer to zero. Of powers of ten, 0.1 had the least log loss on
@@ -54,7 +54,6 @@ class ProbeOptions:
             judged.
     """
 
-    weights: Path
     extractor: PluginConfig = plugin_field(EXTRACTORS)
     regularisation: float = 0.1
     min_positives: int = 10
@@ -97,8 +96,7 @@ class ProbeJudge(OnExtractor, Judge):
         self.not_judged = dict(config["not_judged"])
         self.info = self.describe(
             config["name"],
-            "its linear layer on the training split of this prepared folder "
-            f"({config['train_pictures']} real pictures)",
+            "its linear layer on " + options.fitted_on_words(config, "real pictures"),
         )
         self.eval().requires_grad_(False)
 

@@ -67,6 +67,7 @@ def make_results(
         "similarity": measures.similarity(
             cohort,
             stage.resampling,
+            likeness=stage.own_likeness,
             batch_size=stage.options.batch_size,
             device=stage.device,
             generator=stage.generator("similarity"),

@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arra_med.eval.cohort import Cohort
+from arra_med.eval.cohort import Cohort, Drawn
 from arra_med.eval.evaluator import Evaluator, EvaluatorInfo
 from arra_med.eval.independence import objections
 from arra_med.eval.inference import PictureSource, predict
+from arra_med.eval.intervals import Array
 from arra_med.eval.measures import Resampling
+from arra_med.eval.similarity import paired
 from arra_med.settings import Evaluation
+from arra_med.settings.results import THIS_RUN
 from arra_med.store import PreparedFolder
 
 
@@ -38,12 +41,12 @@ class Peer:
     Attributes:
         kind: ``run`` or ``plain folder``.
         model: what is known of the generator.
-        cohort: its pictures, of the same split.
+        drawn: its pictures, of the same split.
     """
 
     kind: str
     model: Mapping[str, Any]
-    cohort: Cohort
+    drawn: Drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,11 @@ class Stage:
     seed: int
     device: torch.device
 
+    @property
+    def generators(self) -> dict[str, Drawn]:
+        """Name → pictures, the run's own first."""
+        return {THIS_RUN: self.cohort, **{name: peer.drawn for name, peer in self.peers.items()}}
+
     def generator(self, purpose: str) -> np.random.Generator:
         """A stream of its own for each purpose, so that adding one does not disturb another."""
         return np.random.default_rng([self.seed, *purpose.encode()])
@@ -78,6 +86,16 @@ class Stage:
     def resampling(self) -> Resampling:
         """The resamples behind every interval over patients."""
         return Resampling.of(self.cohort, self.options.bootstrap, self.generator("bootstrap"))
+
+    def likeness(self, drawn: Drawn) -> Array:
+        """``(N,)`` MS-SSIM of each picture with the real one of its prompt."""
+        real = [self.cohort.real[key] for key in drawn.keys]
+        return paired(drawn.pictures, real, batch_size=self.options.batch_size, device=self.device)
+
+    @cached_property
+    def own_likeness(self) -> Array:
+        """:meth:`likeness` of the cohort's pictures."""
+        return self.likeness(self.cohort)
 
     def objections(self, identity: Mapping[str, Any], info: EvaluatorInfo) -> list[str]:
         """Why a network is not independent of this run."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arra_med.eval import consistency
+from arra_med.eval.consistency import USABLE_JUDGE
 from arra_med.eval.formatting import (
     Estimate,
     counted,
@@ -19,8 +19,6 @@ Results = Mapping[str, Any]
 
 CHANCE = 0.5
 """AUROC of a judge that tosses a coin."""
-USABLE_JUDGE = consistency.USABLE_JUDGE
-"""AUROC on real images below which a judge's verdict on generated ones says nothing."""
 MIN_PICTURES = 100
 """On each side, below which no answer is a plain yes."""
 SIGNIFICANT = 0.05

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from arra_med.eval.consistency import USABLE_JUDGE
 from arra_med.eval.formatting import (
     Estimate,
     counted,
@@ -16,7 +17,6 @@ from arra_med.eval.formatting import (
 from arra_med.eval.summary_answer import Answer, Verdict, cannot_say
 from arra_med.eval.summary_evidence import (
     CHANCE,
-    USABLE_JUDGE,
     Results,
     judge_obstacle,
     primary_judge,

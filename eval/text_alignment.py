@@ -16,7 +16,6 @@ from scipy.special import comb
 
 from arra_med.eval.intervals import (
     ClusteredBootstrap,
-    Interval,
     Measure,
     difference,
     weighted_mean,
@@ -93,8 +92,8 @@ def text_alignment(
         "n": n,
         "context": context,
         "truncated": truncated,
-        "score": _estimate(bootstrap.interval(score), n),
-        "ceiling": _estimate(bootstrap.interval(ceiling), n),
+        "score": bootstrap.interval(score).estimate(n=n),
+        "ceiling": bootstrap.interval(ceiling).estimate(n=n),
     }
     row |= _found("retrieval", own_first(generated, texts, pairs), bootstrap)
     row |= _found("retrieval_real", own_first(real, texts, pairs), bootstrap)
@@ -105,12 +104,12 @@ def text_alignment(
             "floor": None, "floor_note": note, "normalised": None, "normalised_note": note
         }  # fmt: skip
     floor, floor_real = (shuffled(vectors, texts, pairs.patients) for vectors in (generated, real))
-    row["floor"] = _estimate(bootstrap.interval(floor), n)
+    row["floor"] = bootstrap.interval(floor).estimate(n=n)
     normalised: dict[str, Any] | None = None
     note = _cannot_tell(ceiling, (floor_real, floor), bootstrap)
     if not note:
         share = bootstrap.interval(_normalised(score, floor, ceiling))
-        normalised, note = _estimate(share, n), share.note
+        normalised, note = share.estimate(n=n), share.note
     return row | {"normalised": normalised, "normalised_note": note}
 
 
@@ -220,8 +219,4 @@ def _found(name: str, wins: Array, bootstrap: ClusteredBootstrap) -> dict[str, A
     if not known:
         note = f"needs {RETRIEVAL_OF} different prompts of different patients"
         return {name: None, f"{name}_note": note}
-    return {name: _estimate(bootstrap.interval(weighted_mean(wins)), known)}
-
-
-def _estimate(interval: Interval, n: int) -> dict[str, Any] | None:
-    return None if interval.value is None else {**interval.to_json(), "n": n}
+    return {name: bootstrap.interval(weighted_mean(wins)).estimate(n=known)}

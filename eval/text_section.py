@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from arra_med.eval.cohort import Cohort
+from arra_med.eval.cohort import Drawn
 from arra_med.eval.image_text import ImageTextEncoder
 from arra_med.eval.intervals import Array
 from arra_med.eval.stage import Stage, described
@@ -66,19 +66,18 @@ def _read(stage: Stage, encoder: ImageTextEncoder, identity: Mapping[str, Any]) 
         ),
     }
 
-    def of_peer(peer: Cohort, who: str) -> Array:
-        vectors = stage.predict(encoder, peer.pictures, f"{name}: {who}")
-        wanted = [sample for sample in peer.prompts if sample["key"] not in texts]
-        if wanted:
-            more = encoder.encode_texts([sample["prompt"] for sample in wanted]).vectors
-            texts.update(zip((sample["key"] for sample in wanted), more, strict=True))
-        return _fit(vectors, np.stack([texts[key] for key in peer.keys]))
+    def of_peer(drawn: Drawn, who: str) -> Array:
+        vectors = stage.predict(encoder, drawn.pictures, f"{name}: {who}")
+        wanted = {row["key"]: row["prompt"] for row in drawn.generated if row["key"] not in texts}
+        more = encoder.encode_texts(list(wanted.values())).vectors
+        texts.update(zip(wanted, more, strict=True))
+        return _fit(vectors, np.stack([texts[key] for key in drawn.keys]))
 
     return Reading(
         encoder=name,
         row=row,
         generated=_fit(pairs.generated, pairs.texts),
-        peers={who: of_peer(peer.cohort, who) for who, peer in stage.peers.items()},
+        peers={who: of_peer(peer.drawn, who) for who, peer in stage.peers.items()},
     )
 
 

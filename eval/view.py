@@ -176,6 +176,4 @@ def _put(
     interval = Interval(None, None, None, "no picture of this view")
     if count:
         interval = bootstrap.interval(weighted_mean(hits))
-    result[name] = None if interval.value is None else interval.to_json() | {"n": count}
-    if interval.note:
-        result[f"{name}_note"] = interval.note
+    interval.write(result, name, n=count)

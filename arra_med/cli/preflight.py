@@ -92,7 +92,7 @@ def _of_configuration(
     from arra_med import config
     from arra_med.eval import preflight
     from arra_med.eval.cohort import check_rows
-    from arra_med.eval.plain_folder import PLAIN, open_pictures
+    from arra_med.eval.plain_folder import open_pictures
     from arra_med.settings import Settings
     from arra_med.store import PreparedFolder
 
@@ -115,9 +115,7 @@ def _of_configuration(
     }
     for name, pictures in offered.items():
         if name != "swapped":  # whose prompts are others on purpose
-            check_rows(
-                prepared, pictures, sorted(pictures.rows, key=lambda r: (r["key"], r["index"]))
-            )
+            check_rows(prepared, pictures)
     real = preflight.prepared_facts(prepared, workers=workers)
     checks = [
         preflight.check_offered(
@@ -125,7 +123,7 @@ def _of_configuration(
             preflight.offered_facts(pictures, workers=workers),
             prepared,
             real,
-            any_kind=pictures.kind == PLAIN or pictures.resized is not None,
+            any_kind=not pictures.unchanged,
         )
         for name, pictures in offered.items()
     ]

@@ -125,6 +125,10 @@ class Generation:
             )
 
 
+THIS_RUN = "this run"
+"""What the report calls the run's own pictures, where others stand beside them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OtherPictures:
     """Pictures of another generator, to be compared with the run's own.
@@ -143,6 +147,8 @@ class OtherPictures:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise ValueError("name must not be empty: the report shows it")
+        if self.name == THIS_RUN:
+            raise ValueError(f"name is {THIS_RUN!r}, as the run's own pictures are called")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from arra_med.store.files import (
     write_atomic,
 )
 from arra_med.store.parts import PartWriter, Shard, locked, try_lock
-from arra_med.store.prepared import PreparedFolder
+from arra_med.store.prepared import PicturePlace, PreparedFolder
 
 __all__ = [
     "MANIFEST",
@@ -36,6 +36,7 @@ __all__ = [
     "Cache",
     "Content",
     "PartWriter",
+    "PicturePlace",
     "PreparedFolder",
     "Shard",
     "TableStream",

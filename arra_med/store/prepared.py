@@ -1,8 +1,9 @@
 """Reading a prepared folder: samples and their pictures."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,14 @@ from arra_med.store.files import (
     read_manifest,
     sha256_bytes,
 )
+
+
+class PicturePlace(NamedTuple):
+    """Where a picture lies: image part, chunk (row group) of it, row of that."""
+
+    part: int
+    chunk: int
+    row: int
 
 
 class PreparedFolder:
@@ -135,17 +144,38 @@ class PreparedFolder:
         return pq.ParquetFile(path)
 
     def images(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """PNG bytes of the given samples.
+        """PNG bytes of the given samples, in the folder's order.
 
         Raises:
             RequestError: naming keys that have no picture.
+            FileNotFoundError: if a part is gone.
+        """
+        found: dict[str, bytes] = {}
+        places = self.find(keys)
+        for place, rows in itertools.groupby(places, key=lambda place: (place.part, place.chunk)):
+            chunk = self.read_chunk(*place)
+            found.update(chunk[one.row] for one in rows)
+        return found
+
+    def find(self, keys: Sequence[str]) -> list[PicturePlace]:
+        """Where the pictures of the given samples lie, in the folder's order; reads keys alone.
+
+        Raises:
+            RequestError: naming keys that have no picture.
+            FileNotFoundError: if a part is gone.
         """
         wanted = set(keys)
-        found = {key: png for key, png in self.iter_images() if key in wanted}
-        missing = sorted(wanted - set(found))
-        if missing:
+        found = []
+        for part in range(len(self.image_parts)):
+            with self._part(part) as file:
+                for chunk in range(file.num_row_groups):
+                    column = file.read_row_group(chunk, columns=["key"])["key"].to_pylist()
+                    rows = [row for row, key in enumerate(column) if key in wanted]
+                    found += [PicturePlace(part, chunk, row) for row in rows]
+                    wanted.difference_update(column[row] for row in rows)
+        if wanted:
             raise RequestError(
-                f"{self.folder}: no picture for {len(missing)} keys, first {missing[:3]}"
+                f"{self.folder}: no picture for {len(wanted)} keys, first {sorted(wanted)[:3]}"
             )
         return found
 

@@ -9,10 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from arra_med.store import write_atomic
 
 LOG = "metrics.jsonl"
-"""In the run folder: one line a log point, one a validation."""
-
-LOG = "metrics.jsonl"
-"""In the run folder: one JSON object a line."""
+"""In the run folder: one JSON object a line, one a log point and one a validation."""
 
 
 class MetricsLog:

@@ -6,8 +6,6 @@ implants as support devices. The phrases are our own. Granulomas, hernias, emphy
 are none of the fourteen findings.
 """
 
-import re
-
 Labels = tuple[str, ...]
 
 _LUNG = r"(?:lungs?|lob(?:e|ar|es)|pulmonary|parenchymal|airspace|air-space|segment(?:al)?)"
@@ -125,5 +123,3 @@ PATTERN = "|".join(rf"(?P<m{n}>(?:{pattern})(?!\w))" for n, (pattern, _) in enum
 """One group a row; to be put behind a word boundary."""
 LABELS: dict[str, Labels] = {f"m{n}": labels for n, (_, labels) in enumerate(_TABLE)}
 """Group name of :data:`PATTERN` to the findings that it mentions; none for a decoy."""
-
-HAS_WORDS = re.compile(r"[a-z]{2}")
