@@ -165,11 +165,9 @@ def fails(results: Results) -> Answer:
     else:
         reason = "No finding was shown to be recognised less surely than in real images."
         verdict = ("Nothing shown", "mixed", reason)
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Where does it fail?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=tuple(where_it_fails(results)),
         rule=(
             "Counted are findings whose AUROC on generated pictures lies below that on real ones "

@@ -287,11 +287,9 @@ def goals_reached(results: Results) -> Answer:
             f"{left} of {counted(len(lines), 'goal')} cannot be decided; {reached} "
             f"{_was(reached)} reached."
         )
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Were the goals reached?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=tuple(
             f"{line.name}, {line.goal}: {line.verdict.lower()}, {line.value}"
             + (f"; {line.note.removeprefix('cannot say: ')}." if line.note else ".")

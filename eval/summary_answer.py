@@ -28,6 +28,21 @@ class Answer:
     sentences: tuple[str, ...]
     rule: str
 
+    @classmethod
+    def of(
+        cls, verdict: Verdict, *, question: str, sentences: tuple[str, ...], rule: str
+    ) -> "Answer":
+        """An answer with this verdict, tone and headline."""
+        words, tone, headline = verdict
+        return cls(
+            question=question,
+            verdict=words,
+            tone=tone,
+            headline=headline,
+            sentences=sentences,
+            rule=rule,
+        )
+
 
 def cannot_say(reason: str) -> Verdict:
     """The verdict wherever evidence is missing, too small or not independent."""

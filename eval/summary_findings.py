@@ -57,11 +57,9 @@ def show_what_was_asked(results: Results) -> Answer:
         if short and min(levels) > 0:
             reason += f" Not followed, either: {listed(short)}."
         verdict = (word, tone, reason)
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Do they show what was asked?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=(
             *_auroc_sentences(results),
             # the first sentence of each says how it stands; the page has the others further down
@@ -141,11 +139,9 @@ def invent_or_miss(results: Results) -> Answer:
         level, decisive = min(levels, key=lambda pair: pair[0])
         word, tone, reason = _ERRORS[level]
         verdict = (word, tone, f"{reason} {_error_summary(decisive)}")
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Do they invent or miss findings?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=(*_error_sentences(primary), *map(_error_summary, judges[1:])),
         rule=(
             "More per 100 than on real images, missed or invented, whichever is larger; the worst "

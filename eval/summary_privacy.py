@@ -21,11 +21,9 @@ def could_recognise(results: Results) -> Answer:
     """Are generated pictures copies of training pictures?"""
     search: Mapping[str, Any] | None = results.get("memorisation")
     verdict = _verdict(search, _identical(results), results.get("memorisation_note"))
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Could a patient be recognised?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=tuple(memorisation_sentences(results)),
         rule=(
             "Yes: a picture equals a training picture, or the exact interval of the share of near "

@@ -63,11 +63,9 @@ def look_right(results: Results) -> Answer:
         sentences.append(f"Not counted, because not independent: {listed(left_out)}.")
     sentences += own_problems(results)
     sentences.append("This is what encoders measure; no reader has checked these images.")
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Do they look right?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=tuple(sentences),
         rule=(
             "Independent encoders only; the worst of them counts. Yes: the KID interval reaches "
@@ -135,11 +133,9 @@ def varied(results: Results) -> Answer:
         )
     else:
         verdict = ("Yes", "good", "They cover about as much as real images do.")
-    return Answer(
+    return Answer.of(
+        verdict,
         question="Are they varied?",
-        verdict=verdict[0],
-        tone=verdict[1],
-        headline=verdict[2],
         sentences=tuple(_variety_sentences(results)),
         rule=(
             "Recall of the worst independent encoder as a share of its real–real value: Yes from "
