@@ -7,8 +7,8 @@ import pytest
 
 from arra_med.cli.main import main
 from tests.model.chameleon_files import Checkpoint
-from tests.pipeline import arra_med
 from tests.tokenizers.meta_vqgan import SMALL, VqGan, save_ckpt
+from tests.training.ranks import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +52,7 @@ def test_arra_runs_and_info_says_what_the_page_shows(
     assert main(["features", *arguments, "features.aggregation=mean"]) == 0
     caches = tmp_path / "prepared" / "features"
     assert len(list(caches.glob("linear-*"))) == 2, "caches of two aggregations lie side by side"
-    arra_med("train", *arguments)
+    run(tmp_path / "train.log", "train", *arguments)
     assert main(["generate", *arguments]) == 0
     wide = [f"paths.generated={tmp_path}/wide", "generation.size=[64, 96]"]
     assert main(["generate", *arguments, *wide]) == 0

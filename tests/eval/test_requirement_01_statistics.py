@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arra_med.eval.fidelity import FeatureStats, frechet_of_stats
+from tests.forks import ForkedProcess
 
 
 def samples(n, d, seed, shift=0.0):
@@ -70,7 +70,12 @@ def _rank(rank, folder, counts):
 
 @pytest.mark.parametrize("counts", [(50, 40), (90, 0)])
 def test_two_processes_equal_one(counts, tmp_path):
-    mp.spawn(_rank, (tmp_path, counts), nprocs=2)
+    processes = [ForkedProcess(target=_rank, args=(rank, tmp_path, counts)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     x = samples(90, 5, 13)
     for rank in (0, 1):
         with np.load(tmp_path / f"{rank}.npz") as found:

@@ -78,20 +78,6 @@ def test_fewer_vectors_in_one_set_only():
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_whole_row_runs_without_scipy():
-    code = (
-        "import sys; sys.modules['scipy'] = None\n"
-        "import numpy as np\n"
-        "from arra_med.eval.fidelity import fidelity, real_reference\n"
-        "r = np.random.default_rng(0)\n"
-        "x, y = r.normal(size=(2, 60, 4))\n"
-        "row = fidelity(x, y, generator=r, bootstrap=10)\n"
-        "assert row.fd > 0 and row.kid and row.prdc and row.fd_infinity\n"
-        "real_reference(x, 20, generator=r, draws=2)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_a_known_shift_lies_in_the_interval():
     """Means apart by δ and scales 1 and 1.2: d (δ² + 0.2²)."""
     rng, true, inside, values = np.random.default_rng(1), 8 * (0.3**2 + 0.2**2), 0, []
@@ -105,37 +91,66 @@ def test_a_known_shift_lies_in_the_interval():
     assert np.mean(values) == pytest.approx(true, abs=0.25 * true)
 
 
-@pytest.mark.parametrize("scipy_is", ["as installed", "1.17", "1.18", "absent"])
-def test_runs_with_any_scipy(scipy_is):
-    """SciPy 1.17 has ``sqrtm(disp=)``, 1.18 refuses it: the distance asks for neither."""
-    code = f"""
-import sys
-scipy_is = {scipy_is!r}
-if scipy_is == "absent":
-    sys.modules["scipy"] = None
-elif scipy_is != "as installed":
-    import scipy.linalg
-    def sqrtm(matrix, *args, **options):
-        assert scipy_is == "1.17" or not args and not options, "unexpected argument"
-        raise AssertionError("the distance needs no sqrtm")
-    scipy.linalg.sqrtm = sqrtm
-    scipy.__version__ = scipy_is + ".0"
+DISTANCES = """
+import importlib
 import numpy as np
-from arra_med.eval.frechet import frechet_distance
-from arra_med.eval.feature_stats import FeatureStats
-from arra_med.eval.frechet import frechet_of_stats
-r = np.random.default_rng(0)
-x, y = r.normal(size=(60, 8)), r.normal(0.2, 1, size=(50, 8))
-print(frechet_distance(x, y), frechet_distance(x[:6], y[:7]))
-print(frechet_of_stats(FeatureStats(8).update(x), FeatureStats(8).update(y)))
+from arra_med.eval import feature_stats, frechet
+
+def print_distances():
+    for module in (feature_stats, frechet):  # with the SciPy of this moment
+        importlib.reload(module)
+    r = np.random.default_rng(0)
+    x, y = r.normal(size=(60, 8)), r.normal(0.2, 1, size=(50, 8))
+    stats = [feature_stats.FeatureStats(8).update(z) for z in (x, y)]
+    print(frechet.frechet_distance(x, y), frechet.frechet_distance(x[:6], y[:7]))
+    print(frechet.frechet_of_stats(*stats))
 """
+SOME_SCIPY = f"""
+import scipy.linalg
+{DISTANCES}
+print_distances()
+
+def sqrtm(matrix, *args, **options):
+    assert scipy.__version__ == "1.17.0" or not args and not options, "unexpected argument"
+    raise AssertionError("the distance needs no sqrtm")
+
+scipy.linalg.sqrtm = sqrtm
+for version in ("1.17.0", "1.18.0"):
+    scipy.__version__ = version
+    print_distances()
+"""
+NO_SCIPY = f"""
+import sys
+sys.modules["scipy"] = None
+{DISTANCES}
+print_distances()
+from arra_med.eval.fidelity import fidelity, real_reference
+r = np.random.default_rng(0)
+x, y = r.normal(size=(2, 60, 4))
+row = fidelity(x, y, generator=r, bootstrap=10)
+assert row.fd > 0 and row.kid and row.prdc and row.fd_infinity
+real_reference(x, 20, generator=r, draws=2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "times"), [(SOME_SCIPY, 3), (NO_SCIPY, 1)], ids=["installed, 1.17, 1.18", "absent"]
+)
+def test_runs_with_any_scipy(code, times):
+    """SciPy 1.17 has ``sqrtm(disp=)``, 1.18 refuses it: the distance asks for neither.
+
+    Without SciPy the whole row is measured too.
+    """
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    whole, few, of_stats = map(float, ran.stdout.split())
+    found = np.array(ran.stdout.split(), dtype=float).reshape(times, 3)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 8)), rng.normal(0.2, 1, size=(50, 8))
-    assert whole == pytest.approx(oracle(x, y), rel=1e-8)
-    assert of_stats == pytest.approx(whole, rel=1e-8)
-    assert few == pytest.approx(oracle(x[:6], y[:7]), rel=1e-4)  # its sqrtm is of a singular one
+    for whole, few, of_stats in found.tolist():
+        assert whole == pytest.approx(oracle(x, y), rel=1e-8)
+        assert of_stats == pytest.approx(whole, rel=1e-8)
+        assert few == pytest.approx(
+            oracle(x[:6], y[:7]), rel=1e-4
+        )  # its sqrtm is of a singular one
 
 
 def test_inception_distance_equals_torch_fidelity(tmp_path):

@@ -5,9 +5,6 @@ import io
 import json
 import logging
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +27,7 @@ from arra_med.store import parts as store_parts
 from arra_med.tokenizers.monai_vqvae import MonaiVqvae, MonaiVqvaeOptions
 from tests.generation.conftest import Run, write_tiny_export
 from tests.test_store import contents
+from tests.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -119,14 +117,11 @@ def test_killed_and_resumed_gives_the_same_set(run: Run, tmp_path: Path) -> None
     config = tmp_path / "run.yaml"
     config.write_text(CONFIG.format(output=tmp_path))
     where = [str(config), f"paths.export={tmp_path / 'export'}"]
-    command = [sys.executable, "-m", "arra_med", "generate", *where]
     marks = tmp_path / "generated" / ".partial"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as job:
-        end = time.monotonic() + 280
-        while not list(marks.glob("done-*.json")) and time.monotonic() < end:
-            time.sleep(0.002)
-        job.send_signal(signal.SIGKILL)
-    assert job.returncode == -signal.SIGKILL, "it was done before it could be killed"
+    job = Ranks(tmp_path / "generate.log", "generate", *where)
+    job.until(lambda: bool(list(marks.glob("done-*.json"))), seconds=280)
+    job.send(signal.SIGKILL, 0)
+    assert job.codes() == [-signal.SIGKILL], "it was done before it could be killed"
     with pytest.raises(FileNotFoundError, match="not finished"):
         GeneratedFolder(tmp_path / "generated")
     run("generated", part_size=2)

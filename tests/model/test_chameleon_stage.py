@@ -16,7 +16,8 @@ from arra_med.teachers.extract import extract_features
 from arra_med.tokenizers.cache import tokenize
 from arra_med.tokenizers.monai_vqvae import MonaiVqvae, MonaiVqvaeOptions
 from tests.model.chameleon_files import Checkpoint
-from tests.pipeline import arra_med, write_config
+from tests.pipeline import write_config
+from tests.training.ranks import run
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,7 @@ def test_a_checkpoint_is_adapted_with_arra_and_draws(
     tokenize(prepared, tmp_path / "tokenizer", batch_size=16, device=CPU)
     assert settings.features is not None
     extract_features(settings.features, prepared, CPU)
-    arra_med("train", path, "training.max_steps=3", "training.preview_samples=1")
+    run(tmp_path / "train.log", "train", path, "training.max_steps=3", "training.preview_samples=1")
     export = tmp_path / "run" / "export"
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert all(line["alignment"] > 0 for line in lines if "alignment" in line)

@@ -1,10 +1,8 @@
 """MONAI's VQ-VAE behind the tokenizer interface, its training, and the token cache."""
 
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,12 @@ import torch
 from arra_med.config import PluginConfig
 from arra_med.errors import RequestError
 from arra_med.settings import Tokenizer, TokenizerTraining
-from arra_med.store import PreparedFolder
+from arra_med.store import PartWriter, PreparedFolder
 from arra_med.tokenizers.base import load_tokenizer, tokenizer_id
 from arra_med.tokenizers.cache import open_tokens, tokenize
 from arra_med.tokenizers.monai_vqvae import MonaiVqvae, MonaiVqvaeOptions
 from arra_med.tokenizers.train import train_tokenizer
+from tests.forks import ForkedProcess
 from tests.test_store import contents
 
 OPTIONS = MonaiVqvaeOptions(channels=(8, 16), residual_layers=1, num_codes=32, code_dimension=8)
@@ -140,21 +139,17 @@ def test_tokens_of_another_tokenizer_are_not_found(
         open_tokens(prepared, tmp_path / "b")
 
 
-_TOKENIZE = """
-import sys, time
-from pathlib import Path
-import torch
-from arra_med.store import PartWriter, PreparedFolder
-from arra_med.tokenizers import cache
-write_part = PartWriter.write_part
-def slowly(self, *arguments):
-    time.sleep(0.15)
-    write_part(self, *arguments)
-PartWriter.write_part = slowly
-print("ready", flush=True)
-cache.tokenize(PreparedFolder(Path(sys.argv[1])), Path(sys.argv[2]), batch_size=8,
-               device=torch.device("cpu"))
-"""
+def tokenize_slowly(prepared: Path, tokenizer: Path, ready: Event) -> None:
+    """In a process of its own, which waits before it writes a part."""
+    write_part = PartWriter.write_part
+
+    def slowly(self: PartWriter, *arguments: object) -> None:
+        time.sleep(0.15)
+        write_part(self, *arguments)  # type: ignore[arg-type]
+
+    PartWriter.write_part = slowly  # type: ignore[assignment]
+    ready.set()
+    tokenize(PreparedFolder(prepared), tokenizer, batch_size=8, device=CPU)
 
 
 @pytest.mark.slow
@@ -167,14 +162,16 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(
     for path in sorted(folder.iterdir()):
         path.unlink()
     folder.rmdir()
-    command = [sys.executable, "-c", _TOKENIZE, str(prepared.folder), str(tmp_path / "tokenizer")]
     rng = np.random.default_rng(1)
-    for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(4 * rng.random())
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    for moment in (*(0.7 * rng.random(3)), None):
+        ready = multiprocessing.get_context("forkserver").Event()
+        place = (prepared.folder, tmp_path / "tokenizer", ready)
+        process = ForkedProcess(target=tokenize_slowly, args=place)
+        process.start()
+        assert ready.wait(60)
+        process.join(moment)
+        if moment is not None:
+            process.kill()
+            process.join()
+    assert process.exitcode == 0
     assert contents(folder) == whole

@@ -1,9 +1,6 @@
 """A tokenizer's training: the order of pictures, and runs that were stopped and go on."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,6 +19,7 @@ from arra_med.tokenizers import train as stage
 from arra_med.tokenizers.batches import TrainingOrder, training_batches
 from arra_med.tokenizers.monai_vqvae import MonaiVqvaeOptions
 from arra_med.tokenizers.optimise import CHECKPOINT, TokenizerTrainer
+from tests.forks import ForkedProcess
 from tests.test_store import contents
 
 CPU = torch.device("cpu")
@@ -149,33 +147,32 @@ def test_killed_between_the_weights_and_the_manifest_it_keeps_its_figures(
     assert manifest["metrics"]["num_images"] == 8
 
 
-_RUN = """
-import sys, time
-from pathlib import Path
-from arra_med.store import PreparedFolder
-from arra_med.tokenizers.optimise import TokenizerTrainer
-from tests.tokenizers.test_training_resume import train
-learn = TokenizerTrainer.learn
-def slowly(self, images):
-    time.sleep(0.1)
-    return learn(self, images)
-TokenizerTrainer.learn = slowly
-train(PreparedFolder(Path(sys.argv[1])), Path(sys.argv[2]))
-"""
+def train_slowly(prepared: Path, folder: Path, threads: int) -> None:
+    """In a process of its own, a tenth of a second a step."""
+    learn = TokenizerTrainer.learn
+
+    def slowly(self: TokenizerTrainer, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        time.sleep(0.1)
+        return learn(self, images)
+
+    TokenizerTrainer.learn = slowly  # type: ignore[method-assign]
+    torch.set_num_threads(threads)
+    train(PreparedFolder(prepared), folder)
 
 
 def test_killed_for_good_it_goes_on_to_the_same_bytes(
     prepared: PreparedFolder, tmp_path: Path
 ) -> None:
-    torch_threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", _RUN, str(prepared.folder), str(tmp_path / "cut")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=torch_threads)
+    place = (prepared.folder, tmp_path / "cut", torch.get_num_threads())
+    process = ForkedProcess(target=train_slowly, args=place)
+    process.start()
     mark = tmp_path / "cut" / ".partial" / "done-00000.json"
     while not mark.is_file():
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "cut" / "manifest.json").exists()
     train(prepared, tmp_path / "cut")
     train(prepared, tmp_path / "whole")

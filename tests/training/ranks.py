@@ -1,7 +1,6 @@
 """Training processes for tests: quick to start, each to be signalled or killed on its own."""
 
 import json
-import multiprocessing
 import os
 import socket
 import sys
@@ -10,15 +9,11 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.training.ranks_preload"])
+from tests.forks import ForkedProcess
 
 
 class Ranks:
     """A command line run by several processes, without a launcher.
-
-    Each is forked from a server that has imported everything, which saves the ten seconds that
-    imports take.
 
     Args:
         log: file name for what the processes write; ``.0``, ``.1`` … is added.
@@ -42,13 +37,13 @@ class Ranks:
         self.processes: list[BaseProcess] = []
         for rank in range(processes):
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-            process = _SERVER.Process(
+            process = ForkedProcess(
                 target=_run, args=(place, words, f"{log}.{rank}", prepare), daemon=False
             )
             process.start()
             self.processes.append(process)
 
-    def codes(self, *, seconds: float = 100) -> list[int | None]:
+    def codes(self, *, seconds: float = 300) -> list[int | None]:
         """Wait until all have ended; their exit codes."""
         until = time.monotonic() + seconds
         for process in self.processes:

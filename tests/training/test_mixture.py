@@ -14,7 +14,7 @@ from arra_med.tokenizers.cache import tokenize
 from arra_med.training.inputs import Inputs
 from arra_med.training.mixture import mixture_of
 from tests.conftest import write_prepared
-from tests.pipeline import arra_med
+from tests.training.ranks import run
 
 UNALIGNED = "alignment.enabled=false"
 
@@ -110,13 +110,13 @@ def test_a_mixture_is_trained_on_and_is_part_of_the_run(pipeline: Path, other: P
     command = ("train", pipeline / "config.yaml", f"paths.run={pipeline / 'mixed'}")
     rest = ("training.max_steps=2", "training.pack_tokens=300", "training.micro_batch_size=1")
     rest += (UNALIGNED,)
-    arra_med(*command, *rest, mixture(pipeline / "prepared", other))
+    log = pipeline / "mixed.log"
+    run(log, *command, *rest, mixture(pipeline / "prepared", other))
     record = json.loads((pipeline / "mixed" / "run.json").read_text())
     assert [folder["ratio"] for folder in record["folders"]] == [1, 1]
     told = json.loads((pipeline / "mixed" / "export" / "arra.json").read_text())["trained_on"]
     assert told["samples"] == 24 + 18
     hashes = [folder["prepared"] for folder in record["folders"]]
     assert [folder["prepared"] for folder in told["folders"]] == hashes
-    done = arra_med(*command, *rest, mixture(other, pipeline / "prepared"), check=False)
-    assert done.returncode == 2
-    assert "folders" in done.stderr
+    ranks = run(log, *command, *rest, mixture(other, pipeline / "prepared"), code=2)
+    assert "folders" in ranks.said(0)

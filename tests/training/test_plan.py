@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import arra_med
+from arra_med.cli.main import main
 
 
-def dry(pipeline: Path, run: Path, *more: str, check: bool = True):
-    return arra_med(
-        "train", pipeline / "config.yaml", f"paths.run={run}", "--dry-run", *more, check=check
-    )
+def dry(pipeline: Path, run: Path, *more: str) -> int:
+    """The exit code of a dry run."""
+    return main(["train", str(pipeline / "config.yaml"), f"paths.run={run}", "--dry-run", *more])
 
 
-def test_the_plan_of_a_run(pipeline: Path, tmp_path: Path) -> None:
-    text = dry(pipeline, tmp_path / "new", "--processes", "2", "--rate", "1000").stdout
+def test_the_plan_of_a_run(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dry(pipeline, tmp_path / "new", "--processes", "2", "--rate", "1000") == 0
+    text = capsys.readouterr().out
     assert not (tmp_path / "new").exists(), "nothing is written"
     assert "2 processes × 1 micro-batches of 4" in text
     tokens = int(re.search(r"8 samples, ([\d,]+) tokens", text).group(1).replace(",", ""))
@@ -27,10 +29,13 @@ def test_the_plan_of_a_run(pipeline: Path, tmp_path: Path) -> None:
     assert total == pytest.approx(sum(parts), abs=0.05)
 
 
-def test_parameters_are_counted_and_the_log_gives_the_rate(pipeline: Path, tmp_path: Path) -> None:
+def test_parameters_are_counted_and_the_log_gives_the_rate(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = [{"step": step, "samples_per_second": speed} for step, speed in enumerate([1, 4, 4.5])]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    text = dry(pipeline, tmp_path).stdout
+    assert dry(pipeline, tmp_path) == 0
+    text = capsys.readouterr().out
     tokens = int(re.search(r"8 samples, ([\d,]+) tokens", text).group(1).replace(",", ""))
     rate = re.search(r"at ([\d,]+) tokens/s \(median of", text).group(1).replace(",", "")
     assert int(rate) == pytest.approx(4 * tokens / 8, abs=1)
@@ -51,14 +56,14 @@ def test_parameters_are_counted_and_the_log_gives_the_rate(pipeline: Path, tmp_p
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(
-    pipeline: Path, tmp_path: Path, more: list[str], message: str
+    pipeline: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, more: list[str], message: str
 ) -> None:
-    done = dry(pipeline, tmp_path / "new", *more, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr
+    assert dry(pipeline, tmp_path / "new", *more) == 2
+    assert message in caplog.text
 
 
-def test_the_dry_runs_options_alone_are_refused(pipeline: Path) -> None:
-    done = arra_med("train", pipeline / "config.yaml", "--rate", "5", check=False)
-    assert done.returncode == 2
-    assert "give --dry-run too" in done.stderr
+def test_the_dry_runs_options_alone_are_refused(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["train", str(pipeline / "config.yaml"), "--rate", "5"]) == 2
+    assert "give --dry-run too" in caplog.text

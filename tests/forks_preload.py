@@ -1,4 +1,4 @@
-"""What the server of :mod:`tests.training.ranks` imports before it forks."""
+"""What the server of :mod:`tests.forks` imports before it forks."""
 
 import os
 
@@ -11,5 +11,6 @@ import torch.utils.tensorboard  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401
 
 import arra_med.cli.stages
+import arra_med.tokenizers.cache
 import arra_med.tokenizers.monai_vqvae
 import arra_med.training.train  # noqa: F401
