@@ -15,12 +15,15 @@ from arra_med.datasets.mimic_cxr import MimicCxr, MimicCxrOptions
 from arra_med.datasets.phantom.collection import PhantomOptions, draw_collection
 from arra_med.datasets.phantom.cxr_files import study_files, tables
 from arra_med.datasets.phantom.cxr_plan import plan_studies
+from arra_med.datasets.phantom.findings import Anatomy
 from arra_med.datasets.reports import SOURCES, TEMPLATE
 from arra_med.schema import CHEXPERT_LABELS, Exclusion, Sample
 
 KIND = "phantom-cxr"
 DRAWING_VERSION = 1
 """Goes up whenever the same options draw other bytes; a folder of another version is refused."""
+RICH_DRAWING_VERSION = 1
+"""The same for films of rich anatomy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,14 @@ class PhantomCxrOptions(PhantomOptions):
     """What to draw, and how to read it.
 
     Attributes:
+        anatomy: ``simple`` bodies with six findings, or ``rich`` ones with twelve.
         rendering: of the DICOM files, see ``mimic-cxr``.
         prompt_template: see ``mimic-cxr``; every phantom has a view.
         prompt_sources: see ``mimic-cxr``.
         clean_up: see ``mimic-cxr``.
     """
 
+    anatomy: Anatomy = "simple"
     rendering: Rendering = "clinical"
     prompt_template: str = TEMPLATE
     prompt_sources: tuple[str, ...] = SOURCES
@@ -92,12 +97,18 @@ class PhantomCxr(DatasetAdapter):
 
 def draw_films(options: PhantomCxrOptions) -> None:
     """Draw what is missing of the films, reports and tables below ``options.root``."""
+    rich = options.anatomy == "rich"
     draw_collection(
         options,
         kind=KIND,
-        drawing_version=DRAWING_VERSION,
+        drawing_version=RICH_DRAWING_VERSION if rich else DRAWING_VERSION,
+        # folders of simple films say nothing of it: there are some from before there was a choice
+        extra_config={"anatomy": options.anatomy} if rich else None,
         plan=lambda: plan_studies(
-            options.num_samples, seed=options.seed, shares=options.split_shares
+            options.num_samples,
+            seed=options.seed,
+            shares=options.split_shares,
+            anatomy=options.anatomy,
         ),
         draw=partial(study_files, size=options.size),
         tables=lambda studies: tables(studies, options.size),

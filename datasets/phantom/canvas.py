@@ -27,11 +27,13 @@ class Pose:
         zoom: magnification; 1 puts the film's full width over the whole picture.
         tilt: rotation in the picture plane, in radians.
         shift: centimetres to the right and down.
+        bend: centimetres that the body's middle is pushed to the right: a curved spine.
     """
 
     zoom: float = 1.0
     tilt: float = 0.0
     shift: tuple[float, float] = (0.0, 0.0)
+    bend: float = 0.0
 
 
 class Canvas:
@@ -41,7 +43,8 @@ class Canvas:
         size: side in pixels.
         extent: side in centimetres at zoom 1; body x runs from ``-extent / 2`` to ``extent / 2``,
             body y from 0 to ``extent``.
-        pose: rotation, zoom and shift about the middle of the picture.
+        pose: rotation, zoom and shift about the middle of the picture, and the bend.
+        oversample: shapes are painted on a grid this much finer and averaged down.
 
     Attributes:
         x: ``(size, size)`` float32, body x of every pixel's middle, in centimetres.
@@ -49,8 +52,11 @@ class Canvas:
         pixel: a pixel's side in centimetres.
     """
 
-    def __init__(self, size: int, *, extent: float, pose: Pose) -> None:
+    def __init__(
+        self, size: int, *, extent: float, pose: Pose, oversample: int = _OVERSAMPLE
+    ) -> None:
         self.size = size
+        self._oversample, self._bend = oversample, pose.bend
         self.pixel = extent / size / pose.zoom
         cos, sin = np.cos(pose.tilt), np.sin(pose.tilt)
         to_body = self.pixel * np.array([[cos, sin], [-sin, cos]])
@@ -61,10 +67,16 @@ class Canvas:
         (a, b), (c, d) = to_body.astype(np.float32)
         self.x: Array = a * column + b * row + np.float32(self._middle[0])
         self.y: Array = c * column + d * row + np.float32(self._middle[1])
+        if pose.bend:
+            self.x = np.asarray(self.x - pose.bend * _bow(self.y), np.float32)
 
     def film(self, points: ArrayLike) -> Points:
         """Body coordinates ``(…, 2)`` as ``(column, row)`` in pixels, edges at 0 and ``size``."""
-        moved = (np.asarray(points, np.float64) - self._middle) @ self._to_film.T
+        body = np.asarray(points, np.float64)
+        if self._bend:
+            push = self._bend * _bow(body[..., 1])
+            body = np.stack([body[..., 0] + push, body[..., 1]], axis=-1)
+        moved = (body - self._middle) @ self._to_film.T
         return np.asarray(moved + self.size / 2)
 
     def paint(self, outlines: ArrayLike, strengths: ArrayLike = 1.0) -> Array:
@@ -77,10 +89,11 @@ class Canvas:
         Returns:
             ``(size, size)`` float32 in [0, 1].
         """
-        side = self.size * _OVERSAMPLE
+        fine = self._oversample
+        side = self.size * fine
         picture = Image.new("L", (side, side))
         draw = ImageDraw.Draw(picture)
-        shapes = np.rint(self.film(outlines) * _OVERSAMPLE - 0.5)
+        shapes = np.rint(self.film(outlines) * fine - 0.5)
         shapes = shapes.reshape(len(shapes), -1)
         fills = np.rint(255 * np.broadcast_to(np.asarray(strengths), len(shapes))).astype(int)
         for shape, fill in zip(shapes.tolist(), fills.tolist(), strict=True):
@@ -89,14 +102,14 @@ class Canvas:
         layer = np.zeros((self.size, self.size), np.float32)
         if box is not None:
             left, top, right, bottom = (
-                box[0] // _OVERSAMPLE,
-                box[1] // _OVERSAMPLE,
-                -(-box[2] // _OVERSAMPLE),
-                -(-box[3] // _OVERSAMPLE),
+                box[0] // fine,
+                box[1] // fine,
+                -(-box[2] // fine),
+                -(-box[3] // fine),
             )
             part = picture.reduce(
-                _OVERSAMPLE,
-                (_OVERSAMPLE * left, _OVERSAMPLE * top, _OVERSAMPLE * right, _OVERSAMPLE * bottom),
+                fine,
+                (fine * left, fine * top, fine * right, fine * bottom),
             )
             layer[top:bottom, left:right] = np.asarray(part, np.float32) / np.float32(255)
         return layer
@@ -152,6 +165,11 @@ class Canvas:
         return np.asarray(smooth) * np.float32(1.35)
 
 
+def _bow(y: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The shape of a bent spine: 1 in the middle of the chest, 0 far above and below it."""
+    return np.asarray(np.exp(-(((y - 17) / 9.0) ** 2)))
+
+
 def normals(lines: Points) -> Points:
     """Unit normals of lines of ``(…, N, 2)`` points, in the same shape."""
     along = np.empty_like(lines)
@@ -179,9 +197,9 @@ def _hermite(where: Points, knots: Points, at: Points) -> Points:
     scipy's ``CubicHermiteSpline``, term by term and so bit for bit, without the checks that take
     most of its time for a few points.
     """
-    slopes = np.gradient(knots, where, axis=0)
     gaps = np.diff(where)[:, None]
     rise = np.diff(knots, axis=0) / gaps
+    slopes = _slopes(knots, gaps, rise)
     bend = (slopes[:-1] + slopes[1:] - 2 * rise) / gaps
     piece = np.clip(np.searchsorted(where, at, side="right") - 1, 0, len(where) - 2)
     along = (at - where[piece])[:, None]
@@ -189,6 +207,23 @@ def _hermite(where: Points, knots: Points, at: Points) -> Points:
     squared = along * along
     value = knots[piece] + slopes[piece] * along + square * squared
     return np.asarray(value + cubic * (squared * along))
+
+
+def _slopes(knots: Points, gaps: Points, rise: Points) -> Points:
+    """``np.gradient`` along axis 0, term by term and so bit for bit, without its checks."""
+    slopes = np.empty_like(knots)
+    slopes[0], slopes[-1] = rise[0], rise[-1]
+    before, after = gaps[:-1], gaps[1:]
+    if (gaps == gaps[0]).all():
+        slopes[1:-1] = (knots[2:] - knots[:-2]) / (2.0 * gaps[0])
+        return slopes
+    both = before + after
+    slopes[1:-1] = (
+        -after / (before * both) * knots[:-2]
+        + (after - before) / (before * after) * knots[1:-1]
+        + before / (after * both) * knots[2:]
+    )
+    return slopes
 
 
 def step(value: NDArray[np.floating], width: float) -> Array:

@@ -32,6 +32,7 @@ class FrontalAnatomy:
         shift: centimetres that the mediastinum is pushed to the patient's left.
         heart: magnification of the heart.
         aorta: magnification of the aortic knob.
+        mediastinum: magnification of what lies above the heart.
     """
 
     wall: PchipInterpolator
@@ -40,6 +41,7 @@ class FrontalAnatomy:
     shift: float
     heart: float
     aorta: float
+    mediastinum: float = 1.0
 
     def hilum(self, side: Side) -> float:
         """Body y of a hilum; the left one lies higher."""
@@ -108,6 +110,8 @@ def heart_outline(anatomy: FrontalAnatomy) -> Points:
     )  # fmt: skip
     low = np.clip((shape[:, 1] - 14.5) / 5.0, 0, 1) * (anatomy.heart - 1)
     shape[:, 0] *= 1 + low * np.where(shape[:, 0] < 0, 0.75, 1.02)
+    high = np.clip((17.5 - shape[:, 1]) / 3.0, 0, 1)
+    shape[:, 0] *= 1 + high * (anatomy.mediastinum - 1)
     reach = (floor - 13.0) / 15.0  # a high diaphragm lifts the heart
     shape[:, 1] = np.where(shape[:, 1] > 13, 13 + (shape[:, 1] - 13) * reach, shape[:, 1])
     shape[:, 0] += anatomy.shift * np.clip((shape[:, 1] - 6) / 6, 0, 1)

@@ -16,7 +16,7 @@ from arra_med.datasets.phantom.chest_anatomy import (
     rib_lines,
 )
 from arra_med.datasets.phantom.chest_devices import frontal_devices
-from arra_med.datasets.phantom.findings import ChestSpec, Lobe, Side, lobe_side
+from arra_med.datasets.phantom.findings import ChestSpec, Lobe, Side, Size, lobe_side
 
 # Lobes on the film: middle and radii in centimetres at average height; x without its side's sign.
 _LOBE_ELLIPSE: dict[Lobe, tuple[float, float, float, float]] = {
@@ -27,7 +27,7 @@ _LOBE_ELLIPSE: dict[Lobe, tuple[float, float, float, float]] = {
     "lingula": (8.4, 20.2, 4.8, 4.2),
     "left lower lobe": (8.4, 25.0, 6.0, 5.4),
 }
-_LESION_PLACE = {"upper": (6.3, 0.28), "mid": (8.8, 0.52), "lower": (9.8, 0.76)}
+LESION_PLACE = {"upper": (6.3, 0.28), "mid": (8.8, 0.52), "lower": (9.8, 0.76)}
 
 
 def frontal_absorption(
@@ -52,7 +52,7 @@ def frontal_absorption(
     absorption = tissue * (1 - 0.76 * air)
     absorption += 0.10 * heart * step(canvas.y - 10, 9.0) * floor
     absorption += 0.20 * vessels * np.clip(air, 0, 1) + extra
-    absorption -= 0.12 * _airway(canvas, anatomy)
+    absorption -= 0.12 * airway(canvas, anatomy)
     absorption += body * _bones(canvas, spec, anatomy, air, rng)
     frontal_devices(canvas, spec, anatomy.shift, anatomy.dome["left"], absorption)
     return np.asarray(absorption, np.float32)
@@ -101,41 +101,54 @@ def _lung(
 ) -> tuple[Array, Array, Array]:
     """One lung with what it suffers from: how airy it is, its vessels, and further absorption."""
     chest = canvas.fill(lung_outline(anatomy, side), edge=0.13)
-    from_wall = _from_wall(canvas, anatomy, side)
-    air = chest * (0.78 + 0.10 * step(from_wall, 6.0))
+    wall = from_wall(canvas, anatomy, side)
+    air = chest * (0.78 + 0.10 * step(wall, 6.0))
     vessels = canvas.ribbons(*_lung_vessels(anatomy, side, rng))
     across = (canvas.x - SIGN[side] * 3.7 - anatomy.shift) * SIGN[side]
     down = canvas.y - anatomy.hilum(side)
     hilum = np.hypot((across - 0.25 * down) / 1.9, down / 3.2)
     extra = 0.13 * np.exp(-1.6 * hilum**2) * chest
     if spec.consolidation and lobe_side(spec.consolidation) == side:
-        filled = _consolidated(canvas, anatomy, spec.consolidation, disease)
+        filled = consolidated(canvas, anatomy, spec.consolidation, disease)
         air = air * (1 - 0.84 * filled)
         bronchi = canvas.soften(vessels, 0.1)
         extra = extra + (0.06 - 0.10 * bronchi) * filled * chest * (1 - 0.75 * heart)
     if spec.nodule and spec.nodule.side == side:
-        lump = _nodule(canvas, spec, anatomy, disease) * chest
+        lump = nodule_mask(canvas, spec, anatomy, disease) * chest
         vessels *= 1 - 0.8 * lump
         extra = extra + 0.30 * lump
     if spec.pneumothorax and spec.pneumothorax[0] == side:
-        size = spec.pneumothorax[1]
-        rim = {"small": 2.0, "moderate": 3.6, "large": 6.4}[size]
-        shrunk = lung_outline(anatomy, side, rim)
-        lung = canvas.fill(shrunk, edge=0.1) * chest
-        squeezed = {"small": 0.92, "moderate": 0.84, "large": 0.60}[size]
-        air = chest * (1 - lung) * 1.10 + air * lung * squeezed
-        vessels *= lung
-        line = canvas.ribbons([np.concatenate([shrunk, shrunk[:1]])], 0.2)
-        free = step(SIGN[side] * canvas.x - 2.6, 1.0) * step(
-            anatomy.angle[side] - 4 - canvas.y, 2.0
+        air, vessels, line = let_air_in(
+            canvas, anatomy, side, spec.pneumothorax[1], chest, air, vessels
         )
-        extra = extra + 0.22 * canvas.soften(line, 0.05) * chest * free
+        extra = extra + line
     if side in spec.effusion:
-        air = air * (1 - 0.97 * _fluid(canvas, spec, anatomy, side, from_wall))
+        air = air * (1 - 0.97 * fluid_mask(canvas, spec, anatomy, side, wall))
     return np.asarray(air), vessels, np.asarray(extra, np.float32)
 
 
-def _from_wall(canvas: Canvas, anatomy: FrontalAnatomy, side: Side) -> Array:
+def let_air_in(
+    canvas: Canvas,
+    anatomy: FrontalAnatomy,
+    side: Side,
+    size: Size,
+    chest: Array,
+    air: Array,
+    vessels: Array,
+) -> tuple[Array, Array, Array]:
+    """A pneumothorax: air and vessels of the shrunken lung, and the absorption of its pleura."""
+    rim = {"small": 2.0, "moderate": 3.6, "large": 6.4}[size]
+    shrunk = lung_outline(anatomy, side, rim)
+    lung = canvas.fill(shrunk, edge=0.1) * chest
+    squeezed = {"small": 0.92, "moderate": 0.84, "large": 0.60}[size]
+    line = canvas.ribbons([np.concatenate([shrunk, shrunk[:1]])], 0.2)
+    free = step(SIGN[side] * canvas.x - 2.6, 1.0) * step(anatomy.angle[side] - 4 - canvas.y, 2.0)
+    pleura = 0.22 * canvas.soften(line, 0.05) * chest * free
+    airy = np.asarray(chest * (1 - lung) * 1.10 + air * lung * squeezed, np.float32)
+    return airy, vessels * lung, pleura
+
+
+def from_wall(canvas: Canvas, anatomy: FrontalAnatomy, side: Side) -> Array:
     """Horizontal distance of every pixel from the inner chest wall, in centimetres."""
     heights = np.linspace(APEX, anatomy.dome["right"] + 6, 64)
     walls = np.interp(canvas.y, heights, anatomy.wall(heights))
@@ -163,7 +176,7 @@ def _lung_vessels(
     )  # fmt: skip
 
 
-def _consolidated(
+def consolidated(
     canvas: Canvas, anatomy: FrontalAnatomy, lobe: Lobe, rng: np.random.Generator
 ) -> Array:
     """Where a lobe holds fluid instead of air; right upper and middle meet at the fissure."""
@@ -183,11 +196,12 @@ def _consolidated(
     return np.asarray(mask * patchy, np.float32)
 
 
-def _nodule(
+def nodule_mask(
     canvas: Canvas, spec: ChestSpec, anatomy: FrontalAnatomy, rng: np.random.Generator
 ) -> Array:
+    """A round lesion with slightly lobed edges, 1 inside."""
     assert spec.nodule is not None
-    x0, share = _LESION_PLACE[spec.nodule.zone]
+    x0, share = LESION_PLACE[spec.nodule.zone]
     x0 = SIGN[spec.nodule.side] * (x0 * spec.habitus.width + rng.uniform(-0.9, 0.9))
     y0 = APEX + share * (anatomy.dome["right"] - APEX) + rng.uniform(-0.8, 0.8)
     dx, dy = canvas.x - x0, canvas.y - y0
@@ -197,13 +211,13 @@ def _nodule(
     return step(spec.nodule.diameter / 2 * lobes - np.hypot(dx, dy), 0.6)
 
 
-def _fluid(
-    canvas: Canvas, spec: ChestSpec, anatomy: FrontalAnatomy, side: Side, from_wall: Array
+def fluid_mask(
+    canvas: Canvas, spec: ChestSpec, anatomy: FrontalAnatomy, side: Side, wall: Array
 ) -> Array:
     """Fluid with a meniscus: its surface climbs along the chest wall."""
     size = spec.effusion[side]
     depth, drop = {"small": (5.2, 3.6), "moderate": (10.0, 3.6), "large": (16.4, 3.2)}[size]
-    inward = np.clip(from_wall, 0, None)
+    inward = np.clip(wall, 0, None)
     surface = anatomy.angle[side] - depth + drop * (1 - np.exp(-inward / 3.2))
     below = np.asarray(canvas.y - surface, np.float32)
     fluid = step(below, 1.8 if spec.view == "AP" else 0.8)
@@ -212,7 +226,7 @@ def _fluid(
     return fluid
 
 
-def _airway(canvas: Canvas, anatomy: FrontalAnatomy) -> Array:
+def airway(canvas: Canvas, anatomy: FrontalAnatomy) -> Array:
     """Trachea and main bronchi: dark bands in the mediastinum."""
     carina, s = anatomy.hilum("right") - 2.6, anatomy.shift
     trachea = curve([(0, -3), (0.0, 5), (0.1 + 0.6 * s, carina - 3), (0.1 + s, carina + 0.3)])
@@ -233,7 +247,7 @@ def _bones(
     strength = rng.uniform(0.8, 1.2) * (1 - 0.25 * spec.habitus.fat)
     back, front = rib_lines(anatomy)
     seen = 0.30 + 0.70 * np.clip(air, 0, 1)
-    ribs = 0.115 * _tubes(canvas, back, 1.05) + 0.070 * _tubes(canvas, front, 1.25)
+    ribs = 0.115 * tubes(canvas, back, 1.05) + 0.070 * tubes(canvas, front, 1.25)
     high = 1.5 if supine else 0.0
     collar = np.array([(1.5, 9.2), (4.5, 8.6), (9.0 * w, 6.8), (15.5 * w, 6.6)]) - (0, high)
     out = 11.0 if supine else 15.6  # shoulders rolled forward move the blades off the lungs
@@ -244,7 +258,7 @@ def _bones(
     pairs = [curve(collar * (sign, 1)) for sign in (-1, 1)]
     blades = [curve(blade * (sign, 1), num=60, closed=True) for sign in (-1, 1)]
     rims = canvas.ribbons([np.concatenate([b, b[:1]]) for b in blades], 0.4)
-    layer = strength * (ribs * seen + 0.10 * _tubes(canvas, np.array(pairs), 1.3))
+    layer = strength * (ribs * seen + 0.10 * tubes(canvas, np.array(pairs), 1.3))
     layer += strength * seen * (0.055 * canvas.paint(blades) + 0.07 * rims)
     head = np.hypot(np.abs(canvas.x) - 19.2 * w, canvas.y - 9.6 + high)
     shaft = step(1.3 - np.abs(np.abs(canvas.x) - 20.0 * w), 0.4) * step(canvas.y - 10, 2)
@@ -257,7 +271,7 @@ def _bones(
     return canvas.soften(np.asarray(layer, np.float32), 0.08)
 
 
-def _tubes(canvas: Canvas, lines: Points, width: float) -> Array:
+def tubes(canvas: Canvas, lines: Points, width: float) -> Array:
     """Bones of one width: marrow, and brighter cortex along both borders."""
     border = 0.42 * width * normals(lines)
     cortex = canvas.ribbons(np.concatenate([lines - border, lines + border]), 0.22)

@@ -10,7 +10,7 @@ import numpy as np
 from arra_med.datasets.phantom.canvas import Array, Canvas, Points, curve, forest, step
 from arra_med.datasets.phantom.chest_anatomy import APEX, HEART_SIZE
 from arra_med.datasets.phantom.chest_devices import lateral_devices
-from arra_med.datasets.phantom.findings import ChestSpec, Lobe
+from arra_med.datasets.phantom.findings import ChestSpec, Lobe, Size
 
 _LOBE_ELLIPSE: dict[Lobe, tuple[float, float, float, float]] = {
     "right upper lobe": (-1.5, 10.6, 6.0, 4.2),
@@ -20,7 +20,7 @@ _LOBE_ELLIPSE: dict[Lobe, tuple[float, float, float, float]] = {
     "right lower lobe": (5.0, 22.5, 4.2, 5.6),
     "left lower lobe": (5.2, 23.4, 4.2, 5.6),
 }
-_LESION_PLACE = {"upper": (-1.0, 0.27), "mid": (4.0, 0.50), "lower": (4.8, 0.78)}
+LESION_PLACE = {"upper": (-1.0, 0.27), "mid": (4.0, 0.50), "lower": (4.8, 0.78)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,14 @@ class LateralAnatomy:
         dome: body y of the top of the diaphragm.
         angle: body y of the posterior costophrenic angle.
         heart: magnification of the heart.
+        kyphosis: curvature of the spine, 1 is average.
     """
 
     deep: float
     dome: float
     angle: float
     heart: float
+    kyphosis: float = 1.0
 
 
 def lateral_absorption(
@@ -58,9 +60,9 @@ def lateral_absorption(
         angle=dome + rng.uniform(6.2, 7.4),
         heart=spec.habitus.heart * HEART_SIZE[spec.cardiomegaly],
     )
-    body, tissue = _soft_tissue(canvas, spec, anatomy)
-    heart = canvas.fill(_heart_outline(anatomy), edge=0.35)
-    chest = canvas.fill(_lung_outline(anatomy), edge=0.18)
+    body, tissue = soft_tissue(canvas, spec, anatomy)
+    heart = canvas.fill(heart_profile(anatomy), edge=0.35)
+    chest = canvas.fill(profile_outline(anatomy), edge=0.18)
     air, vessels, extra = _lungs(canvas, spec, anatomy, chest, rng, disease)
     air = air * (1 - 0.62 * heart)
     air *= 1 + 0.025 * canvas.noise(rng, 0.3) + 0.03 * canvas.noise(rng, 1.0)
@@ -71,17 +73,19 @@ def lateral_absorption(
     absorption += 0.14 * np.exp(-1.5 * hilum**2)
     airway = canvas.ribbons([curve([(0.0, -3), (0.7, 5), (1.7, 11), (2.0, 14.0)])], 1.7)
     absorption -= 0.12 * canvas.soften(airway, 0.2)
-    absorption += body * _bones(canvas, anatomy, rng)
+    absorption += body * bones(canvas, anatomy, rng)
     lateral_devices(canvas, spec, anatomy.dome, absorption)
     return absorption
 
 
-def _spine_x(y: Array | Points, anatomy: LateralAnatomy) -> Array:
+def spine_x(y: Array | Points, anatomy: LateralAnatomy) -> Array:
     """x of the middle of the vertebral bodies at body y: the thoracic kyphosis."""
-    return np.asarray(anatomy.deep * (7.4 - 2.6 * ((y - 16) / 17) ** 2), np.float32)
+    return np.asarray(
+        anatomy.deep * (7.4 - 2.6 * anatomy.kyphosis * ((y - 16) / 17) ** 2), np.float32
+    )
 
 
-def _soft_tissue(canvas: Canvas, spec: ChestSpec, anatomy: LateralAnatomy) -> tuple[Array, Array]:
+def soft_tissue(canvas: Canvas, spec: ChestSpec, anatomy: LateralAnatomy) -> tuple[Array, Array]:
     """The body's silhouette with raised arms, and its absorption without lungs and bones."""
     d, fat = anatomy.deep, spec.habitus.fat
     bosom, front = 2.6 * spec.habitus.breasts, 10.2 * d + 1.2 * fat
@@ -116,11 +120,11 @@ def _lungs(
     vessels = canvas.ribbons(*_vessels(rng))
     extra = np.zeros_like(chest)
     if spec.consolidation:
-        filled = _consolidated(canvas, anatomy, spec.consolidation, disease)
+        filled = consolidated_profile(canvas, anatomy, spec.consolidation, disease)
         air *= 1 - 0.66 * filled
         extra += (0.07 - 0.10 * canvas.soften(vessels, 0.1)) * filled * chest
     if spec.nodule:
-        x0, share = _LESION_PLACE[spec.nodule.zone]
+        x0, share = LESION_PLACE[spec.nodule.zone]
         away = np.hypot(
             canvas.x - x0 * anatomy.deep - disease.uniform(-0.8, 0.8),
             canvas.y - APEX - share * (anatomy.dome - APEX) - disease.uniform(-0.5, 0.5),
@@ -129,23 +133,42 @@ def _lungs(
         vessels *= 1 - 0.8 * lump
         extra += 0.30 * lump
     if spec.pneumothorax:
-        rim = {"small": 1.6, "moderate": 2.8, "large": 4.4}[spec.pneumothorax[1]]
-        outline = _lung_outline(anatomy, rim)
-        lung = canvas.fill(outline, edge=0.1) * chest
-        vessels *= lung
-        line = canvas.ribbons([np.concatenate([outline, outline[:1]])], 0.2)
-        fade = step(anatomy.dome - 3 - canvas.y, 2.0) * step(5.0 - canvas.x, 2.0)
-        extra += 0.19 * canvas.soften(line, 0.05) * chest * fade
-        air = np.asarray(chest * (1 - lung) * 1.1 + air * lung * 0.9, np.float32)
+        air, vessels, line = let_air_in_profile(
+            canvas, anatomy, spec.pneumothorax[1], chest, air, vessels
+        )
+        extra += line
     for size in spec.effusion.values():
-        depth = {"small": 3.8, "moderate": 7.8, "large": 13.0}[size]
-        forward = np.clip(_spine_x(canvas.y, anatomy) + 1.8 - canvas.x, 0, None)
-        surface = anatomy.angle - depth + 2.4 * (1 - np.exp(-forward / 2.5))
-        air = air * (1 - 0.92 * step(canvas.y - surface, 0.9))
+        air = air * (1 - 0.92 * fluid_profile(canvas, anatomy, size))
     return air, vessels, extra
 
 
-def _lung_outline(anatomy: LateralAnatomy, rim: float = 0.0) -> Points:
+def let_air_in_profile(
+    canvas: Canvas,
+    anatomy: LateralAnatomy,
+    size: Size,
+    chest: Array,
+    air: Array,
+    vessels: Array,
+) -> tuple[Array, Array, Array]:
+    """A pneumothorax: air and vessels of the shrunken lung, and the absorption of its pleura."""
+    outline = profile_outline(anatomy, {"small": 1.6, "moderate": 2.8, "large": 4.4}[size])
+    lung = canvas.fill(outline, edge=0.1) * chest
+    line = canvas.ribbons([np.concatenate([outline, outline[:1]])], 0.2)
+    fade = step(anatomy.dome - 3 - canvas.y, 2.0) * step(5.0 - canvas.x, 2.0)
+    pleura = 0.19 * canvas.soften(line, 0.05) * chest * fade
+    shrunk = np.asarray(chest * (1 - lung) * 1.1 + air * lung * 0.9, np.float32)
+    return shrunk, vessels * lung, pleura
+
+
+def fluid_profile(canvas: Canvas, anatomy: LateralAnatomy, size: Size) -> Array:
+    """Fluid behind the lung, its surface climbing along the back."""
+    depth = {"small": 3.8, "moderate": 7.8, "large": 13.0}[size]
+    forward = np.clip(spine_x(canvas.y, anatomy) + 1.8 - canvas.x, 0, None)
+    surface = anatomy.angle - depth + 2.4 * (1 - np.exp(-forward / 2.5))
+    return step(canvas.y - surface, 0.9)
+
+
+def profile_outline(anatomy: LateralAnatomy, rim: float = 0.0) -> Points:
     """Both lungs in profile; ``rim`` is the width of the air in front of and above them."""
     d, dome, angle = anatomy.deep, anatomy.dome, anatomy.angle
     points = np.array(
@@ -159,7 +182,8 @@ def _lung_outline(anatomy: LateralAnatomy, rim: float = 0.0) -> Points:
     return curve(points, num=180, closed=True)
 
 
-def _heart_outline(anatomy: LateralAnatomy) -> Points:
+def heart_profile(anatomy: LateralAnatomy) -> Points:
+    """The heart in profile, ``(120, 2)``; a large one grows back and up."""
     floor = anatomy.dome
     shape = np.array(
         [(-2.0, 12.5), (-5.0, 16.0), (-7.6, 19.6), (-8.6, floor - 2.0), (-8.0, floor + 2.0),
@@ -180,9 +204,10 @@ def _vessels(rng: np.random.Generator) -> tuple[Points, Points]:
     return forest(rng, starts, headings, length=lengths, width=0.46, depth=5, bend=0.3, shrink=0.7)
 
 
-def _consolidated(
+def consolidated_profile(
     canvas: Canvas, anatomy: LateralAnatomy, lobe: Lobe, rng: np.random.Generator
 ) -> Array:
+    """Where a lobe holds fluid instead of air."""
     x0, y0, rx, ry = _LOBE_ELLIPSE[lobe]
     squeeze = (anatomy.dome - APEX) / 19.5
     y0 = APEX + (y0 - APEX) * squeeze
@@ -191,10 +216,10 @@ def _consolidated(
     return step(0.97 - away + ragged, 0.5)
 
 
-def _bones(canvas: Canvas, anatomy: LateralAnatomy, rng: np.random.Generator) -> Array:
+def bones(canvas: Canvas, anatomy: LateralAnatomy, rng: np.random.Generator) -> Array:
     """Spine behind, sternum in front, ribs of both sides, edges of the scapulae."""
     strength = rng.uniform(0.85, 1.15)
-    off = canvas.x - _spine_x(canvas.y, anatomy)
+    off = canvas.x - spine_x(canvas.y, anatomy)
     discs = np.cos(2 * np.pi * (canvas.y - 0.25 * off - 5) / 2.5)
     layer = step(1.5 - np.abs(off), 0.5) * (0.115 + 0.075 * np.clip(discs + 0.35, -0.9, 0.4))
     layer += 0.06 * step(1.3 - np.abs(off - 3.0), 1.4) * np.clip(discs, 0, 1)
@@ -205,7 +230,7 @@ def _bones(canvas: Canvas, anatomy: LateralAnatomy, rng: np.random.Generator) ->
     for shift in (0.0, 0.9):  # the two sides never cover each other exactly
         for rib in range(8):
             y = 7.0 + 2.35 * rib + shift
-            back = float(_spine_x(np.array([y]), anatomy)[0]) + 1.4
+            back = float(spine_x(np.array([y]), anatomy)[0]) + 1.4
             line = curve([(back, y), (back - 0.6, y + 1.6), (back - 4.0, y + 4.0),
                           (back - 9.5, y + 5.4), (-8.8 * d, y + 4.8)])  # fmt: skip
             ribs.append(line)

@@ -67,6 +67,7 @@ def draw_collection(
     *,
     kind: str,
     drawing_version: int,
+    extra_config: Mapping[str, Any] | None = None,
     plan: Callable[[], Sequence[Unit]],
     draw: Callable[[Unit], Files],
     tables: Callable[[Sequence[Unit]], Files],
@@ -77,6 +78,7 @@ def draw_collection(
         options: what to draw and where.
         kind: of the folder, in its manifest.
         drawing_version: a folder of another one is refused.
+        extra_config: further options that decide the bytes; a folder of others is refused.
         plan: all units (studies, pictures) of the collection, in order.
         draw: files of one unit, by path; is pickled to worker processes.
         tables: files about the whole collection, by path.
@@ -91,6 +93,7 @@ def draw_collection(
         "size": options.size,
         "split_shares": options.split_shares,
         "drawing_version": drawing_version,
+        **(extra_config or {}),
     }
     with (
         _my_turn(options.root),

@@ -42,7 +42,8 @@ def view_position(picture: PlannedPicture) -> str:
 def stored_pixels(study: PlannedStudy, picture: PlannedPicture, size: int) -> np.ndarray:
     """Draw a picture: ``(size, size)`` uint16, 0 to 4095, inverted if it is MONOCHROME1."""
     spec = replace(study.spec, view=picture.view)
-    film = draw_chest(spec, size, study.generator("picture", picture.number))
+    rng = study.generator("picture", picture.number)
+    film = draw_chest(spec, size, rng, study.anatomy)
     values = np.rint(film * LARGEST).astype(np.uint16)
     return np.asarray(LARGEST - values if is_monochrome1(picture) else values, np.uint16)
 

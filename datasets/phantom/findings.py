@@ -24,6 +24,8 @@ Lobe = Literal[
     "lingula",
     "left lower lobe",
 ]
+PleuralKind = Literal["thickening", "plaques", "apical"]
+Anatomy = Literal["simple", "rich"]
 Device = Literal[
     "pacemaker",
     "port",
@@ -45,6 +47,7 @@ LOBES: tuple[Lobe, ...] = (
     "lingula",
     "left lower lobe",
 )
+PLEURAL_KINDS: tuple[PleuralKind, ...] = ("thickening", "plaques", "apical")
 FINDINGS = (
     "Pleural Effusion",
     "Cardiomegaly",
@@ -53,7 +56,17 @@ FINDINGS = (
     "Lung Lesion",
     "Support Devices",
 )
-"""The findings a phantom can show, by their CheXpert names."""
+"""The findings a phantom of simple anatomy can show, by their CheXpert names."""
+RICH_FINDINGS = (
+    *FINDINGS,
+    "Enlarged Cardiomediastinum",
+    "Lung Opacity",
+    "Edema",
+    "Atelectasis",
+    "Pleural Other",
+    "Fracture",
+)
+"""The findings a phantom of rich anatomy can show."""
 
 _LOWER: tuple[Lobe, ...] = (
     "right middle lobe", "right lower lobe", "lingula", "left lower lobe",
@@ -78,16 +91,55 @@ class Nodule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opacity:
+    """Ill-defined patches in one zone of one lung or both, from few and faint to extensive."""
+
+    sides: tuple[Side, ...]
+    zone: Zone
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atelectasis:
+    """Plates at the base of one lung or both, or (``lobe`` given) a lobe that lost volume."""
+
+    sides: tuple[Side, ...]
+    lobe: Lobe | None
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PleuralChange:
+    """Thickened pleura along the wall, calcified plaques, or a scarred apex."""
+
+    kind: PleuralKind
+    sides: tuple[Side, ...]
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class RibFracture:
+    """Displaced fractures of ``count`` neighbouring ribs, the uppermost number ``first``."""
+
+    side: Side
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Habitus:
     """The body that carries the findings; it belongs to the patient, not to the film.
 
     Attributes:
         width: breadth of the chest, 1 is average.
         length: height of the lungs, 1 is average.
-        fat: thickness of the chest wall, 0 thin to 1 obese.
+        fat: thickness of the chest wall, 0 thin to 1 obese; rich anatomy goes beyond both.
         breasts: density of breast shadows, 0 for none.
         heart: size of the heart without disease, 1 is average.
         age: years.
+        bend: sideways shift of the middle of the spine in centimetres, to the patient's left.
+        kyphosis: curvature of the spine seen from the side, 1 is average.
+        emphysema: 0 for none, 1 for overblown lungs over flat domes of the diaphragm.
     """
 
     width: float = 1.0
@@ -96,6 +148,9 @@ class Habitus:
     breasts: float = 0.0
     heart: float = 1.0
     age: int = 60
+    bend: float = 0.0
+    kyphosis: float = 1.0
+    emphysema: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +166,12 @@ class ChestSpec:
         nodule: or ``None``.
         devices: lines, tubes and implants.
         device_side: side of a pacemaker, port, PICC or catheter.
+        mediastinum: how much it is widened, or ``None``; this and what follows need rich anatomy.
+        opacity: or ``None``.
+        edema: ``small`` (mild, interstitial) to ``large`` (severe, alveolar), or ``None``.
+        atelectasis: or ``None``.
+        pleura: what is wrong with it beside fluid and air, or ``None``.
+        fracture: or ``None``.
         habitus: the body.
     """
 
@@ -122,6 +183,12 @@ class ChestSpec:
     nodule: Nodule | None = None
     devices: tuple[Device, ...] = ()
     device_side: Side = "right"
+    mediastinum: Size | None = None
+    opacity: Opacity | None = None
+    edema: Size | None = None
+    atelectasis: Atelectasis | None = None
+    pleura: PleuralChange | None = None
+    fracture: RibFracture | None = None
     habitus: Habitus = field(default_factory=Habitus)
 
     @property
@@ -134,6 +201,12 @@ class ChestSpec:
             "Consolidation": self.consolidation is not None,
             "Lung Lesion": self.nodule is not None,
             "Support Devices": bool(self.devices),
+            "Enlarged Cardiomediastinum": self.mediastinum is not None,
+            "Lung Opacity": self.opacity is not None,
+            "Edema": self.edema is not None,
+            "Atelectasis": self.atelectasis is not None,
+            "Pleural Other": self.pleura is not None,
+            "Fracture": self.fracture is not None,
         }
         return frozenset(name for name, shown in present.items() if shown)
 
@@ -141,6 +214,11 @@ class ChestSpec:
 def lobe_side(lobe: Lobe) -> Side:
     """The side a lobe belongs to; the lingula is part of the left lung."""
     return "right" if lobe.startswith("right") else "left"
+
+
+def zones_of(lobe: Lobe) -> tuple[Zone, ...]:
+    """The zones of its lung that a lobe reaches into."""
+    return _ZONE_OF_LOBE[lobe]
 
 
 def sample_habitus(rng: np.random.Generator) -> Habitus:
@@ -174,12 +252,12 @@ def sample_spec(
     """
     if findings is None:
         findings = frozenset(name for name in FINDINGS if rng.random() < 0.25)
-    seen: View = _pick(rng, VIEWS, (0.50, 0.35, 0.15)) if view is None else view
+    seen: View = pick(rng, VIEWS, (0.50, 0.35, 0.15)) if view is None else view
     effusion = _effusion(rng, "Pneumothorax" in findings) if "Pleural Effusion" in findings else {}
     pneumothorax: tuple[Side, Size] | None = None
     if "Pneumothorax" in findings:
         free = [side for side in SIDES if side not in effusion]
-        pneumothorax = (_pick(rng, free), _pick(rng, SIZES, (0.3, 0.4, 0.3)))
+        pneumothorax = (pick(rng, free), pick(rng, SIZES, (0.3, 0.4, 0.3)))
     collapsed = pneumothorax[0] if pneumothorax else None
     lobes = [
         lobe
@@ -188,33 +266,34 @@ def sample_spec(
         and not (lobe in _LOWER and effusion.get(lobe_side(lobe), "none") != "none")
         and effusion.get(lobe_side(lobe)) != "large"
     ]
-    consolidation = _pick(rng, lobes) if "Consolidation" in findings and lobes else None
+    consolidation = pick(rng, lobes) if "Consolidation" in findings and lobes else None
     return ChestSpec(
         view=seen,
         effusion=effusion,
-        cardiomegaly=_pick(rng, SIZES, (0.35, 0.4, 0.25)) if "Cardiomegaly" in findings else None,
+        cardiomegaly=pick(rng, SIZES, (0.35, 0.4, 0.25)) if "Cardiomegaly" in findings else None,
         pneumothorax=pneumothorax,
         consolidation=consolidation,
         nodule=(
             _nodule(rng, effusion, collapsed, consolidation) if "Lung Lesion" in findings else None
         ),
         devices=_devices(rng, seen) if "Support Devices" in findings else (),
-        device_side=_pick(rng, SIDES),
+        device_side=pick(rng, SIDES),
         habitus=habitus or sample_habitus(rng),
     )
 
 
-def _pick(
+def pick(
     rng: np.random.Generator, choices: Sequence[T], weights: Sequence[float] | None = None
 ) -> T:
+    """One of ``choices``, all equally likely or by ``weights``."""
     return choices[int(rng.choice(len(choices), p=weights))]
 
 
 def _effusion(rng: np.random.Generator, one_side: bool) -> dict[Side, Size]:
     if not one_side and rng.random() < 0.2:
-        size = _pick(rng, SIZES[:2])
+        size = pick(rng, SIZES[:2])
         return {"right": size, "left": size}
-    return {_pick(rng, SIDES): _pick(rng, SIZES, (0.3, 0.4, 0.3))}
+    return {pick(rng, SIDES): pick(rng, SIZES, (0.3, 0.4, 0.3))}
 
 
 def _nodule(
@@ -239,7 +318,7 @@ def _nodule(
     ]
     if not places:
         return None
-    side, zone = _pick(rng, places)
+    side, zone = pick(rng, places)
     return Nodule(side=side, zone=zone, diameter=round(float(rng.uniform(1.8, 4.2)), 1))
 
 
@@ -253,5 +332,5 @@ def _devices(rng: np.random.Generator, view: View) -> tuple[Device, ...]:
             ("nasogastric tube",),
             ("pacemaker",),
         )
-        return _pick(rng, kits)
-    return _pick(rng, (("pacemaker",), ("pacemaker",), ("port",), ("PICC",)))
+        return pick(rng, kits)
+    return pick(rng, (("pacemaker",), ("pacemaker",), ("port",), ("PICC",)))

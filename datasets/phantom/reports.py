@@ -7,7 +7,7 @@ report that has no impression.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,8 +51,8 @@ _DEVICE_TEXT: dict[Device, tuple[str, ...]] = {
         "Enteric tube terminates in the stomach",
     ),
 }
-_HEART_SIZE = {"small": "mild", "moderate": "moderate", "large": "severe"}
-_ABSENT_WORDS = {
+DEGREE = {"small": "mild", "moderate": "moderate", "large": "severe"}
+ABSENT_WORDS = {
     "Pleural Effusion": "pleural effusion",
     "Pneumothorax": "pneumothorax",
     "Consolidation": "focal consolidation",
@@ -64,7 +64,7 @@ _ABSENT_WORDS = {
 Statement = tuple[str, dict[str, int]]
 """A sentence and the labels it supports."""
 
-_NORMAL: tuple[Statement, ...] = (
+NORMAL: tuple[Statement, ...] = (
     ("No acute cardiopulmonary process.", {}),
     ("No acute cardiopulmonary abnormality.", {}),
     ("Normal chest radiograph.", {}),
@@ -95,9 +95,21 @@ def write_report(spec: ChestSpec, views: Sequence[str], rng: np.random.Generator
         views: of its pictures, in order.
         rng: chooses among ways to say it.
     """
-    positive = _positives(spec, rng)
-    long_text, long_labels = _findings(spec, positive, rng)
-    short_text, short_labels = _impression(spec, positive, rng)
+    positive = positives(spec, rng)
+    long = _findings(spec, positive, rng)
+    short = _impression(spec, positive, rng)
+    return compose(spec, views, long, short, rng)
+
+
+def compose(
+    spec: ChestSpec,
+    views: Sequence[str],
+    long: Statement,
+    short: Statement,
+    rng: np.random.Generator,
+) -> Report:
+    """A report of findings (``long``) and, in most, an impression (``short``)."""
+    (long_text, long_labels), (short_text, short_labels) = long, short
     has_impression = bool(rng.random() >= NO_IMPRESSION)
     labels = short_labels if has_impression else long_labels
     pathology = [
@@ -108,12 +120,12 @@ def write_report(spec: ChestSpec, views: Sequence[str], rng: np.random.Generator
     if not pathology:
         labels = labels | {"No Finding": PRESENT}
     who = "woman" if spec.habitus.breasts else "man"
-    question = _pick(rng, ("acute process?", "eval for pneumonia", "please evaluate", "___"))
+    question = pick(rng, ("acute process?", "eval for pneumonia", "please evaluate", "___"))
     header = {
         "EXAMINATION": _examination(views),
-        "INDICATION": f"___ year old {who} with {_pick(rng, _REASONS)}.  // {question}",
+        "INDICATION": f"___ year old {who} with {pick(rng, _REASONS)}.  // {question}",
         "TECHNIQUE": f"{' and '.join(views)} view{'s' if len(views) > 1 else ''} of the chest",
-        "COMPARISON": _pick(rng, ("None.", "Chest radiograph ___.", "___.")),
+        "COMPARISON": pick(rng, ("None.", "Chest radiograph ___.", "___.")),
     }
     text = " " * 33 + "FINAL REPORT\n"
     for name, body in header.items():
@@ -130,44 +142,44 @@ def _wrapped(text: str) -> str:
     return "\n ".join(lines)
 
 
-def _positives(spec: ChestSpec, rng: np.random.Generator) -> list[Statement]:
+def positives(spec: ChestSpec, rng: np.random.Generator) -> list[Statement]:
     """One sentence for each thing that is there, the most urgent first."""
     said: list[Statement] = []
     if spec.pneumothorax:
         side, size = spec.pneumothorax
         place = "apical " if size == "small" and rng.random() < 0.4 else ""
-        text = _pick(
+        text = pick(
             rng,
             (f"{size} {side} {place}pneumothorax", f"{side}-sided {place}pneumothorax, {size}",
              f"there is a {size} {side} {place}pneumothorax"),
         )  # fmt: skip
         shift = " with mediastinal shift to the contralateral side" if size == "large" else ""
-        said.append((_sentence(text + shift), {"Pneumothorax": PRESENT}))
+        said.append((sentence(text + shift), {"Pneumothorax": PRESENT}))
     if spec.effusion:
-        said.append((_sentence(_effusion(spec, rng)), {"Pleural Effusion": PRESENT}))
+        said.append((sentence(_effusion(spec, rng)), {"Pleural Effusion": PRESENT}))
     if spec.consolidation:
         said.append(_consolidation(spec.consolidation, rng))
     if spec.nodule:
         n = spec.nodule
         kind = "mass" if n.diameter >= 3 else "nodule"
-        text = _pick(
+        text = pick(
             rng,
             (f"{n.diameter:.1f} cm {kind} in the {n.side} {n.zone} lung",
              f"{n.side} {n.zone} lung {kind} measuring {n.diameter:.1f} cm",
              f"rounded {kind} in the {n.side} {n.zone} lung zone, CT is recommended"),
         )  # fmt: skip
-        said.append((_sentence(text), {"Lung Lesion": PRESENT}))
+        said.append((sentence(text), {"Lung Lesion": PRESENT}))
     if spec.cardiomegaly:
-        word = _HEART_SIZE[spec.cardiomegaly]
+        word = DEGREE[spec.cardiomegaly]
         adverb = f"{word}ly"
-        text = _pick(
+        text = pick(
             rng, (f"{word} cardiomegaly", f"heart is {adverb} enlarged",
                   f"{adverb} enlarged cardiac silhouette")
         )  # fmt: skip
-        said.append((_sentence(text), {"Cardiomegaly": PRESENT}))
+        said.append((sentence(text), {"Cardiomegaly": PRESENT}))
     for device in spec.devices:
-        text = _pick(rng, _DEVICE_TEXT[device]).format(Side=spec.device_side.capitalize())
-        said.append((_sentence(text), {"Support Devices": PRESENT}))
+        text = pick(rng, _DEVICE_TEXT[device]).format(Side=spec.device_side.capitalize())
+        said.append((sentence(text), {"Support Devices": PRESENT}))
     return said
 
 
@@ -175,7 +187,7 @@ def _effusion(spec: ChestSpec, rng: np.random.Generator) -> str:
     sides = list(spec.effusion)
     size = spec.effusion[sides[0]]
     if len(sides) == 2:
-        return _pick(rng, (f"{size} bilateral pleural effusions",
+        return pick(rng, (f"{size} bilateral pleural effusions",
                            f"bilateral pleural effusions, {size} in size"))  # fmt: skip
     side: Side = sides[0]
     choices = [
@@ -187,21 +199,21 @@ def _effusion(spec: ChestSpec, rng: np.random.Generator) -> str:
         choices.append(f"small {side} pleural effusion with blunting of the costophrenic angle")
     if size == "large":
         choices.append(f"large {side} pleural effusion with mediastinal shift")
-    return _pick(rng, choices)
+    return pick(rng, choices)
 
 
 def _consolidation(lobe: str, rng: np.random.Generator) -> Statement:
     adjective = "lingular" if lobe == "lingula" else lobe
-    text = _pick(
+    text = pick(
         rng,
         (f"{adjective} consolidation", f"consolidation in the {lobe}",
          f"focal consolidation within the {lobe}"),
     )  # fmt: skip
     labels = {"Consolidation": PRESENT}
     if rng.random() < 0.4:
-        text += _pick(rng, (", which may represent pneumonia", ", possibly pneumonia"))
+        text += pick(rng, (", which may represent pneumonia", ", possibly pneumonia"))
         labels["Pneumonia"] = UNCERTAIN
-    return _sentence(text), labels
+    return sentence(text), labels
 
 
 def _findings(
@@ -216,7 +228,7 @@ def _findings(
         if name not in present
     ]
     if absent:
-        said.append(_negative(absent, rng))
+        said.append(negative(absent, rng))
     if "Cardiomegaly" not in present:
         shifted = "large" in (*spec.effusion.values(), *(spec.pneumothorax or ()))
         if shifted or rng.random() < 0.5:
@@ -228,7 +240,7 @@ def _findings(
         said.append(("There is no pulmonary edema.", {"Edema": ABSENT}))
     if rng.random() < 0.3:
         said.append(("No displaced rib fracture.", {"Fracture": ABSENT}))
-    return _join(said)
+    return join(said)
 
 
 def _impression(
@@ -237,13 +249,13 @@ def _impression(
     """The short section: what is there, sometimes numbered, and a few explicit negatives."""
     said = list(positive)
     if not positive:
-        said.append(_pick(rng, _NORMAL))
-    absent = [name for name in _ABSENT_WORDS if name not in spec.findings]
+        said.append(pick(rng, NORMAL))
+    absent = [name for name in ABSENT_WORDS if name not in spec.findings]
     num_negatives = min(len(absent), int(rng.choice(4, p=(0.2, 0.3, 0.3, 0.2))))
     if num_negatives:
         chosen = sorted(rng.choice(len(absent), num_negatives, replace=False))
-        said.append(_negative([absent[i] for i in chosen], rng))
-    text, labels = _join(said)
+        said.append(negative([absent[i] for i in chosen], rng))
+    text, labels = join(said)
     if len(said) > 1 and rng.random() < 0.35:
         text = "\n".join(f"{number}.  {line}" for number, (line, _) in enumerate(said, start=1))
     if "Pneumothorax" in spec.findings and rng.random() < 0.5:
@@ -251,15 +263,18 @@ def _impression(
     return text, labels
 
 
-def _negative(names: Sequence[str], rng: np.random.Generator) -> Statement:
+def negative(
+    names: Sequence[str], rng: np.random.Generator, words_of: Mapping[str, str] = ABSENT_WORDS
+) -> Statement:
     """One sentence that says that none of ``names`` is there."""
-    words = [_ABSENT_WORDS[name] for name in names]
+    words = [words_of[name] for name in names]
     listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-    opening = _pick(rng, ("No", "There is no", "No evidence of"))
+    opening = pick(rng, ("No", "There is no", "No evidence of"))
     return f"{opening} {listed}.", dict.fromkeys(names, ABSENT)
 
 
-def _join(said: list[Statement]) -> tuple[str, dict[str, int]]:
+def join(said: Sequence[Statement]) -> Statement:
+    """Sentences one after the other, with all their labels."""
     labels: dict[str, int] = {}
     for _, supported in said:
         labels |= supported
@@ -272,9 +287,11 @@ def _examination(views: Sequence[str]) -> str:
     return "CHEST (PA AND LAT)" if len(views) > 1 else "CHEST (PA)"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A capital at its start and a full stop at its end."""
     return text[0].upper() + text[1:] + "."
 
 
-def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    """One of ``choices``, all equally likely."""
     return choices[int(rng.integers(len(choices)))]

@@ -23,10 +23,10 @@ class EvenlySpread:
 
     Args:
         seed: decides the start.
-        dimensions: numbers an index gets, at most 8.
+        dimensions: numbers an index gets, at most 14.
     """
 
-    _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+    _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43)
 
     def __init__(self, seed: int, dimensions: int) -> None:
         self._start = generator(seed, "evenly-spread").random(dimensions)
