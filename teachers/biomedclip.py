@@ -31,10 +31,12 @@ class BiomedClipOptions:
         projected: give the 512-d vector of the joint image-text space as ``cls`` (ARRA's authors
             align to it) in place of the 768-d one before the projection; there is then no
             ``mean``, since patches are not projected, and there are no layers.
+        trained_on: data the weights were trained on, in words, if they are not the published ones.
     """
 
     weights: Path | None = None
     projected: bool = False
+    trained_on: str = TRAINED_ON
 
 
 class BiomedClip(Teacher):
@@ -112,14 +114,15 @@ def _info(folder: BiomedClipFolder, options: BiomedClipOptions) -> TeacherInfo:
         raise RequestError(f"'projected' is set, but {folder.config} describes no projection")
     trunk = folder.image_tower().trunk
     width = trunk.num_features
+    published = options.trained_on == TRAINED_ON
     return TeacherInfo(
         dimension=folder.embed_dim if options.projected else width,
         input_size=folder.input_size,
         aggregations=("cls",) if options.projected else ("cls", "mean"),
-        trained_on=TRAINED_ON,
+        trained_on=options.trained_on,
         normalization=normalization_in_words(folder.preprocessing.mean, folder.preprocessing.std),
         num_layers=0 if options.projected else len(trunk.blocks),
         layer_dimension=0 if options.projected else width,
-        repository=folder.published.repository,
-        licence=folder.published.licence,
+        repository=folder.published.repository if published else "",
+        licence=folder.published.licence if published else "",
     )

@@ -210,3 +210,14 @@ def test_a_pickle_in_the_checkpoint_is_refused(
     )
     with pytest.raises(RequestError, match="not a checkpoint that can be read safely"):
         teacher(evil)
+
+
+def test_other_weights_do_not_claim_the_published_ones_origin(
+    biomedclip: tuple[Path, nn.Module],
+) -> None:
+    folder, _ = biomedclip
+    published = BiomedClip.describe(BiomedClipOptions(weights=folder))
+    assert published.repository == "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+    assert "PMC-15M" in published.trained_on
+    own = BiomedClip.describe(BiomedClipOptions(weights=folder, trained_on="our films of 2020"))
+    assert (own.trained_on, own.repository, own.licence) == ("our films of 2020", "", "")
