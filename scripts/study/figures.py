@@ -1,0 +1,333 @@
+"""The study's figures: dots and intervals by question, curves by tokens seen.
+
+A figure is made in two steps: its data, numbers and words alone, whose digest is written into the
+SVG, and its drawing, the same bytes for the same data and library. Unaligned arms are hollow
+diamonds and dashed lines, aligned ones dots and full lines, so that nothing rests on colour alone.
+"""
+
+import hashlib
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from analysis import (
+    MEASURES,
+    Arm,
+    Contrast,
+    Line,
+    Question,
+    Run,
+    Study,
+    curve,
+    difference,
+    mean_curve,
+    spread,
+)
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
+from arra_med.store import canonical_json
+
+Payload = Mapping[str, Any]
+
+INK, SOFT, GRID = "#17232e", "#4d5b68", "#e3e8ec"
+PLAIN, ALIGNED = "#8a5310", "#0a6c85"
+MAIN_MEASURES = (
+    "fd", "kid", "auroc", "missed_per_100", "invented_per_100", "precision", "recall",
+    "text_alignment", "cross_entropy",
+)  # fmt: skip
+_WIDTH, _ROW = 9.6, 0.36  # inches
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": SOFT,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "xtick.color": SOFT,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.left": False,
+    "svg.hashsalt": "arra-med study",
+    "svg.fonttype": "path",
+}
+_CURVES = (("fd", "FD"), ("cross_entropy", "validation cross-entropy"), ("alignment", "alignment"))
+_BLOCKS = 60  # points of a training curve that are drawn
+
+
+def payloads(study: Study, main: Question, questions: Sequence[Question]) -> dict[str, Payload]:
+    """The data of every figure that has any, by file name."""
+    arms = [(arm, label.replace("`", "")) for arm, label in main.arms]
+    found: dict[str, Payload] = {
+        main.slug: {"panels": [_arms_panel(study, arms, name) for name in MAIN_MEASURES]},
+        "curves": {
+            "curves": [row for size, _ in main.arms[::2] for row in _curves(study, size[0])]
+        },
+    }
+    others = sorted(study.runs.keys() - {arm for arm, _ in main.arms})
+    found["curves-arms"] = {"arms": [_against_main(study, arm) for arm in others]}
+    for question in questions:
+        arms = [(arm, label.replace("`", "")) for arm, label in question.arms]
+        panels = [_arms_panel(study, arms, name) for name in ("fd", "auroc")]
+        panels.append(_differences_panel(study, question.contrasts, "fd"))
+        found[question.slug] = {"panels": panels}
+    return {name: _rounded(payload) for name, payload in found.items() if _drawable(payload)}
+
+
+def _drawable(payload: Payload) -> bool:
+    """Whether there is a mark to draw, and what the figure compares, not one arm alone."""
+    panels = payload.get("panels")
+    if panels is None:
+        return any(payload.values())
+    answers = [panel for panel in panels if panel["zero"]] or panels
+    return any(len(panel["rows"]) > 1 or panel["zero"] for panel in answers if panel["rows"])
+
+
+def digest(payload: Payload) -> str:
+    """Names a figure's data; stands in its SVG."""
+    return f"sha256:{hashlib.sha256(canonical_json(payload).encode()).hexdigest()}"
+
+
+def not_drawn(folder: Path, drawings: Mapping[str, Payload]) -> Iterator[str]:
+    """What of the SVG files in ``folder`` is missing, of other data, or of no figure."""
+    for name, payload in drawings.items():
+        path = folder / f"{name}.svg"
+        if not path.is_file() or digest(payload) not in path.read_text(encoding="utf-8"):
+            yield f"{path} was not drawn from these results"
+    for path in sorted(folder.glob("*.svg")):
+        if path.stem not in drawings:
+            yield f"{path} belongs to no figure: delete it"
+
+
+def draw(payload: Payload, path: Path) -> None:
+    """Draw a figure's data as SVG, or as PNG if ``path`` says so."""
+    with mpl.rc_context(_STYLE):
+        if "panels" in payload:
+            figure = _dots(payload["panels"])
+        else:
+            figure = _lines(payload["curves"]) if "curves" in payload else _small(payload["arms"])
+        if path.suffix == ".svg":
+            FigureCanvasSVG(figure)
+            about = {"Date": None, "Creator": None, "Identifier": digest(payload)}
+            figure.savefig(path, metadata=about)
+        else:
+            figure.savefig(path, dpi=130)
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Numbers to six digits: equal results give equal data on every processor."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _mark(label: str, kind: str, by_seed: Mapping[int, float], mean: Estimate) -> dict[str, Any]:
+    ends = {"mean": mean.value, "low": mean.low, "high": mean.high}
+    return {"label": label, "kind": kind, "seeds": list(by_seed.values()), **ends}
+
+
+def _arms_panel(study: Study, arms: Sequence[tuple[Arm, str]], measure: str) -> dict[str, Any]:
+    rows = []
+    for arm, label in arms:
+        found = spread(study, arm, measure)
+        if found.seeds is not None:
+            kind = "plain" if arm[1].endswith("none") else "aligned"
+            rows.append(_mark(label, kind, found.by_seed, found.seeds))
+    return {"title": MEASURES[measure].title, "zero": False, "rows": rows}
+
+
+def _differences_panel(study: Study, contrasts: Sequence[Contrast], measure: str) -> dict[str, Any]:
+    rows = []
+    for contrast in contrasts:
+        found = difference(study, contrast, measure)
+        if found.seeds is not None:
+            kind = "told" if found.verdict.startswith(("lower", "higher")) else "open"
+            label = contrast.label.replace("`", "")
+            rows.append(_mark(label, kind, found.by_seed, found.seeds))
+    title = f"difference in {MEASURES[measure].label}, by seed"
+    return {"title": title, "zero": True, "rows": rows}
+
+
+def _seed_lines(runs: Mapping[int, Run], read: Callable[[Run], Line]) -> dict[str, Any] | None:
+    lines = [line for line in map(read, runs.values()) if line[0]]
+    return {"seeds": lines, "mean": mean_curve(lines)} if lines else None
+
+
+def _curves(study: Study, size: str) -> list[dict[str, Any]]:
+    """One row of panels for a size, if it has a run."""
+    readers: dict[str, Callable[[Run], Line]] = {
+        "fd": lambda run: curve(run, "fd"),
+        "cross_entropy": lambda run: curve(run, "cross_entropy"),
+        "alignment": lambda run: _blocks(_alignment_curve(run)),
+    }
+    row: dict[str, Any] = {"size": size}
+    for name, read in readers.items():
+        lines = {arm: _seed_lines(study.of((size, arm)), read) for arm in ("none", "hybnext")}
+        row[name] = {arm: line for arm, line in lines.items() if line is not None}
+    return [row] if row["fd"] or row["cross_entropy"] else []
+
+
+def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
+    shown = {name: (arm[0], name) for name in ("none", "hybnext")} | {arm[1]: arm}
+    lines = {n: _seed_lines(study.of(a), lambda run: curve(run, "fd")) for n, a in shown.items()}
+    known = {name: line for name, line in lines.items() if line is not None}
+    return {"arm": arm[1], "size": arm[0], "lines": known}
+
+
+def _alignment_curve(run: Run) -> Line:
+    """The training's alignment loss against tokens seen; empty without alignment."""
+    logged = [(line["tokens"], finite(line.get("alignment"))) for line in run.record["losses"]]
+    pairs = [(float(tokens), value) for tokens, value in logged if value is not None]
+    return tuple(tokens for tokens, _ in pairs), tuple(value for _, value in pairs)
+
+
+def _blocks(line: Line) -> Line:
+    """Means of consecutive points, at most ``_BLOCKS`` of them."""
+    size = -(-len(line[0]) // _BLOCKS) or 1
+    cut = [[values[i : i + size] for i in range(0, len(values), size)] for values in line]
+    tokens, means = (tuple(sum(block) / len(block) for block in blocks) for blocks in cut)
+    return tokens, means
+
+
+def _layout() -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+
+
+def _dots(panels: Sequence[Payload]) -> Figure:
+    """Panels side by side, three in a row; those of one row of panels share their rows' order."""
+    panels = [panel for panel in panels if panel["rows"]]
+    columns = min(3, len(panels))
+    lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    heights = [max(len(panel["rows"]) for panel in line) * _ROW + 0.75 for line in lines]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout=_layout())
+    grid = figure.add_gridspec(len(lines), columns, height_ratios=heights)
+    for top, line in enumerate(lines):
+        shared = [row["label"] for row in line[0]["rows"]]
+        for left, panel in enumerate(line):
+            axes = figure.add_subplot(grid[top, left])
+            own = not left or [row["label"] for row in panel["rows"]] != shared
+            _dot_panel(axes, panel, labelled=own)
+    return figure
+
+
+def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
+    rows = panel["rows"]
+    places = shared_places(Estimate(value=max(abs(row["mean"]) for row in rows)))
+    points_up = ScaledTranslation(0, 9 / 72, axes.figure.dpi_scale_trans)
+    for place, row in enumerate(rows):
+        colour = {"plain": PLAIN, "aligned": ALIGNED}.get(row["kind"], INK)
+        filled = row["kind"] in ("aligned", "told")
+        shape = "D" if row["kind"] == "plain" else "o"
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=1.6, zorder=2)
+        axes.plot(
+            row["mean"], place, shape, color=colour, ms=6.5 if shape == "o" else 6, mew=1.5,
+            mfc=colour if filled else "white", zorder=4,
+        )  # fmt: skip
+        axes.plot(
+            row["seeds"], [place] * len(row["seeds"]), "|", color=colour, ms=5, mew=1.1, zorder=3,
+            transform=axes.transData + points_up,
+        )  # fmt: skip
+        axes.text(
+            1.02, place, decimal(row["mean"], places), va="center", fontsize=8,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+    if panel["zero"]:
+        axes.axvline(0, color=SOFT, lw=0.9, ls=(0, (3, 2)), zorder=1)
+    labels = [
+        textwrap.fill(row["label"], 27, break_on_hyphens=False) if labelled else "" for row in rows
+    ]
+    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.grid(axis="x", color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.set_title(panel["title"])
+
+
+def _lines(rows: Sequence[Payload]) -> Figure:
+    """A row of panels for each size: FD, cross-entropy, alignment loss."""
+    figure = Figure(figsize=(_WIDTH, 3.1 * len(rows)), layout=_layout())
+    for top, row in enumerate(rows):
+        for left, (name, title) in enumerate(_CURVES):
+            axes = figure.add_subplot(len(rows), 3, 3 * top + left + 1)
+            _curve_panel(axes, row[name], log=name == "fd")
+            size = f", {row['size']}" if len(rows) > 1 else ""
+            axes.set_title(f"{title}{' loss in training' * (name == 'alignment')}{size}")
+    return figure
+
+
+def _small(arms: Sequence[Payload]) -> Figure:
+    """A panel for each further arm, with the two main ones behind it in grey."""
+    columns = min(3, len(arms))
+    lines = -(-len(arms) // columns)
+    figure = Figure(figsize=(_WIDTH, 2.5 * lines), layout=_layout())
+    for place, arm in enumerate(arms, start=1):
+        axes = figure.add_subplot(lines, columns, place)
+        _curve_panel(axes, arm["lines"], log=True, behind=("none", "hybnext"))
+        axes.set_title(f"FD: {arm['arm']}" + (f", {arm['size']}" if arm["size"] != "small" else ""))
+    return figure
+
+
+def _curve_panel(axes: Axes, lines: Payload, *, log: bool, behind: Sequence[str] = ()) -> None:
+    """Thin lines by seed and a thick mean for each arm, named at its end."""
+    ends = []
+    for arm, line in lines.items():
+        colour = SOFT if arm in behind else PLAIN if arm.endswith("none") else ALIGNED
+        style = (0, (4, 2)) if arm.endswith("none") else "-"
+        if arm not in behind:
+            for tokens, values in line["seeds"]:
+                axes.plot([t / 1e6 for t in tokens], values, color=colour, lw=0.6, alpha=0.6)
+        tokens, values = line["mean"]
+        if not tokens:
+            continue
+        width = 1.1 if arm in behind else 2
+        axes.plot([t / 1e6 for t in tokens], values, color=colour, lw=width, ls=style)
+        ends.append((values[-1], arm, colour))
+    axes.set_xscale("log")
+    scales: list[Axis] = [axes.xaxis]
+    if log:
+        axes.set_yscale("log")
+        scales.append(axes.yaxis)
+    for scale in scales:
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(lambda value, _: f"{value:g}")
+        scale.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", labelsize=8, colors=SOFT)
+    axes.grid(color=GRID, lw=0.8)
+    axes.set_xlabel("million tokens seen", fontsize=8)
+    if not ends:
+        axes.text(0.5, 0.5, "none recorded", ha="center", color=SOFT, transform=axes.transAxes)
+        return
+    _name_ends(axes, ends)
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names right of the axes at the height of each line's end, kept apart."""
+    axes.autoscale_view()
+    points = [(1.0, value) for value, _, _ in sorted(ends)]
+    wanted = axes.transAxes.inverted().transform(axes.transData.transform(points))[:, 1]
+    heights: list[float] = []
+    for height in wanted:
+        heights.append(max(height, heights[-1] + 0.085) if heights else height)
+    moved = sum(heights) / len(heights) - float(wanted.mean())
+    for height, (_, arm, colour) in zip(heights, sorted(ends), strict=True):
+        axes.text(
+            1.02, height - moved, arm, color=colour, va="center", fontsize=8,
+            transform=axes.transAxes,
+        )  # fmt: skip

@@ -1,0 +1,253 @@
+"""The study as steps: what makes pictures, codes, teachers and judges, and what every run does.
+
+``arms.yaml`` says what is compared. Every step is a public command, or a script of this folder.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from steps import Step
+
+from arra_med.errors import RequestError
+
+HERE = Path(__file__).parent
+RECIPE, ARMS = HERE / "study.yaml", HERE / "arms.yaml"
+TEACHERS = {"cross-modal": "text", "vision-only": "augmentation"}
+"""Teacher → what `train_teacher.py` trains it by."""
+COLLECTIONS = {
+    "teacher": ("21_000", "12", "[0.95, 0.05, 0]"),
+    "judge": ("8_400", "13", "[0.95, 0.05, 0]"),
+}
+"""Beside the study's own pictures: how many, seed, shares of train, validate and test."""
+_LEARNING_CURVE = ["evaluation.memorisation.enabled=false", "evaluation.bootstrap=200"]
+"""Of evaluations that no report is read of: before a run's end, and of candidates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        size: name of a model size.
+        arm: name of what is varied.
+        seed: of initial weights, order of samples, and pictures.
+        overrides: of the recipe, without placeholders.
+        points: training steps after which pictures are drawn; the last is the end.
+        split: whose prompts are drawn.
+        candidate: of a choice on validation, what is tried; empty for the study itself.
+    """
+
+    size: str
+    arm: str
+    seed: int
+    overrides: tuple[str, ...]
+    points: tuple[int, ...]
+    split: str = "test"
+    candidate: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its results."""
+        return "-".join([self.size, self.arm, f"seed{self.seed}"])
+
+
+class Plan:
+    """Steps of a study in one folder.
+
+    Args:
+        output: the folder.
+        arms: what ``arms.yaml`` holds; ``scale`` there names what a trial in small adds to the
+            commands of a verb (or to the scripts ``teacher`` and ``text``).
+    """
+
+    def __init__(self, output: Path, arms: Mapping[str, Any]) -> None:
+        self.output = output
+        self.arms = arms
+
+    @property
+    def prepared(self) -> Path:
+        """The study's own pictures."""
+        return self.output / "prepared"
+
+    def folder(self, run: Run) -> Path:
+        """What a run writes."""
+        return self.output / "runs" / run.name
+
+    def runs(self, group: str, seeds: Sequence[int]) -> list[Run]:
+        """Every run of a group.
+
+        Raises:
+            RequestError: if there is no such group.
+        """
+        if group not in self.arms["groups"]:
+            raise RequestError(f"no group {group!r}: there are {', '.join(self.arms['groups'])}")
+        chosen = self.arms["groups"][group]
+        return [
+            self._run(size, arm, seed)
+            for seed, size, arm in product(seeds, chosen["sizes"], chosen["arms"])
+        ]
+
+    def candidates(self) -> list[Run]:
+        """Runs of the arm without alignment by which settings are chosen, on validation."""
+        choose = self.arms["choose"]
+        return [
+            self._run(
+                choose["size"], choose["arm"], choose["seed"], split="validate", more=(given,)
+            )
+            for given in choose["training"]
+        ]
+
+    def _run(
+        self, size: str, arm: str, seed: int, *, split: str = "test", more: tuple[str, ...] = ()
+    ) -> Run:
+        given = [*self.arms["sizes"][size], *self.arms["arms"][arm], *more]
+        points = tuple(self.arms["points"])
+        return Run(
+            size=size,
+            arm="-".join([arm, *(one.partition("=")[2] for one in more)]),
+            seed=seed,
+            overrides=tuple(one.format(prepared=self.prepared) for one in given),
+            points=points if split == "test" else points[-1:],
+            split=split,
+            candidate=more,
+        )
+
+    def setup(self) -> list[Step]:
+        """Pictures, image tokenizer, codes, teachers and their vectors, judge, text model."""
+        teachers = {name: f"{self.prepared}-teacher-{name}" for name in TEACHERS}
+        steps = [
+            self._verb("ingest", "ingest"),
+            *(self._collection(name) for name in COLLECTIONS),
+            self._verb("tokenizer", "train-tokenizer", needs=("ingest",)),
+            *(
+                _script(
+                    f"teacher-{name}", "train_teacher.py", "--prepared", f"{self.prepared}-teacher",
+                    "--output", teachers[name], "--objective", objective, *self._scaled("teacher"),
+                    needs=("ingest-teacher",),
+                )
+                for name, objective in TEACHERS.items()
+            ),
+            self._verb("tokenize", "tokenize", needs=("tokenizer",)),
+            _script(
+                "reconstructions", "reconstruct.py", "--prepared", str(self.prepared),
+                "--tokenizer", str(self.output / "tokenizer"),
+                "--output", str(self.output / "reconstructions"),
+                needs=("tokenize",),
+            ),
+            self._verb(
+                "reference", "evaluate", f"paths.generated={self.output}/reconstructions",
+                f"paths.evaluation={self.output}/reference",
+                needs=("reconstructions", "ingest-judge"),
+            ),
+            _script(
+                "text-first", "train_text.py", "--config", str(RECIPE), "--prepared",
+                str(self.prepared), "--output", f"{self.prepared}-text-first",
+                *self._scaled("text"), needs=("ingest",),
+            ),
+        ]  # fmt: skip
+        for teacher, aggregation in (
+            ("cross-modal", "cls"), ("cross-modal", "mean"), ("vision-only", "cls"),
+        ):  # fmt: skip
+            steps.append(
+                self._verb(
+                    f"features-{teacher}-{aggregation}", "features",
+                    f"features.teacher.weights={teachers[teacher]}",
+                    f"features.aggregation={aggregation}",
+                    needs=(f"teacher-{teacher}", "ingest"),
+                )
+            )  # fmt: skip
+        return steps
+
+    def steps(self, run: Run) -> Iterator[Step]:
+        """Training, and pictures and their evaluation at every point."""
+        folder = self.folder(run)
+        own = [f"seed={run.seed}", *run.overrides, f"paths.output={folder}"]
+        every = f"training.checkpoint_every={run.points[0]}"
+        yield self._verb(
+            f"{run.name}-train", "train", *own, every,
+            needs=("tokenize", "text-first", *(
+                step.name for step in self.setup() if step.name.startswith("features-")
+            )),
+        )  # fmt: skip
+        for point in run.points:
+            yield self._verb(
+                _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
+                "--checkpoint", f"step-{point:08d}", needs=(f"{run.name}-train",),
+            )  # fmt: skip
+        yield Step(  # 16 bytes a parameter each; nothing reads them any more
+            name=f"{run.name}-tidy",
+            command=("rm", "-r", str(folder / "run" / "checkpoints")),
+            needs=tuple(_export(run, point) for point in run.points),
+        )
+        for point in run.points:
+            for guidance in self.guidances(run):
+                yield from self._point(run, point, own, guidance)
+
+    def guidances(self, run: Run) -> Sequence[float | None]:
+        """Scales of guidance to draw with; ``None`` is the recipe's."""
+        return self.arms["choose"]["guidance"] if run.candidate else [None]
+
+    def _point(
+        self, run: Run, point: int, own: Sequence[str], guidance: float | None
+    ) -> Iterator[Step]:
+        where = self.point_folder(run, point, guidance)
+        at = [*own, f"paths.export={self.folder(run)}/export-{point}"]
+        at += [f"paths.generated={where}/generated", f"paths.evaluation={where}/evaluation"]
+        at += [f"generation.split={run.split}"]
+        at += [f"generation.guidance={guidance}"] * (guidance is not None)
+        name = f"{run.name}-{where.name}"
+        yield self._verb(f"{name}-generate", "generate", *at, needs=(_export(run, point),))
+        whole = point == run.points[-1] and not run.candidate
+        at += [] if whole else _LEARNING_CURVE
+        yield self._verb(
+            f"{name}-evaluate", "evaluate", *at, needs=(f"{name}-generate", "reference")
+        )
+
+    def point_folder(self, run: Run, point: int, guidance: float | None = None) -> Path:
+        """Pictures and evaluation of a run after so many steps."""
+        tail = "" if guidance is None else f"-guidance{guidance:g}"
+        return self.folder(run) / f"step{point}{tail}"
+
+    def _collection(self, name: str) -> Step:
+        number, seed, shares = COLLECTIONS[name]
+        return self._verb(
+            f"ingest-{name}", "ingest", f"ingest.dataset.num_samples={number}",
+            f"ingest.dataset.seed={seed}", f"ingest.dataset.split_shares={shares}",
+            prepared=Path(f"{self.prepared}-{name}"),
+        )  # fmt: skip
+
+    def _verb(
+        self,
+        name: str,
+        verb: str,
+        *overrides: str,
+        needs: tuple[str, ...] = (),
+        prepared: Path | None = None,
+    ) -> Step:
+        paths = [f"paths.prepared={prepared or self.prepared}"]
+        paths.append(f"paths.tokenizer={self.output}/tokenizer")
+        command = (sys.executable, "-m", "arra_med", verb, str(RECIPE), *paths)
+        return Step(name=name, command=(*command, *overrides, *self._scaled(verb)), needs=needs)
+
+    def _scaled(self, what: str) -> list[str]:
+        """What a trial in small adds to a command."""
+        return [*self.arms.get("scale", {}).get(what, [])]
+
+
+def _script(name: str, script: str, *arguments: str, needs: tuple[str, ...]) -> Step:
+    return Step(name=name, command=(sys.executable, str(HERE / script), *arguments), needs=needs)
+
+
+def _export(run: Run, point: int) -> str:
+    return f"{run.name}-export-{point}"
+
+
+def read_arms(path: Path) -> dict[str, Any]:
+    """What an ``arms.yaml`` says."""
+    tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return tree

@@ -1,0 +1,256 @@
+"""The study's page and figures, from made-up results."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
+
+import document
+import figures
+from analysis import load
+
+STUDY = Path(__file__).parents[2] / "scripts" / "study"
+SETUP = {
+    "collections": {"study": {"train": 20000, "test": 2000, "seed": 11}},
+    "image_tokenizer": {"psnr": 31.25, "codes": 1024},
+    "teachers": {"cross-modal": {"cls": {"macro_auroc": 0.913, "auroc": {"Cardiomegaly": 0.9}}}},
+    "judge": {"Cardiomegaly": {"value": 0.95, "low": 0.93, "high": 0.97}},
+    "reference": {"real": {"fd": {"value": 0.25, "low": None, "high": None}}},
+    "seconds": {"draw": 120.0},
+}
+
+
+def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: float = 0.0) -> Path:
+    """A run whose FD falls as 4 / √step, less for the aligned arm by half, and a little a seed."""
+    points = []
+    for step in (1, 4, 16):
+        fd = 4 / step**0.5 * (0.5 if arm == "hybnext" else 1) + 0.01 * seed**2 + shift
+        measures = {
+            "fd": {"value": fd, "low": fd - 0.1, "high": fd + 0.1},
+            "auroc": {"value": 0.8 + 0.001 * seed, "low": None, "high": None},
+        }
+        points.append(
+            {
+                "step": step, "samples": 128 * step, "tokens": 32_768 * step, "split": "test",
+                "pictures": 2000, "validation_cross_entropy": 4 - fd / 100, "measures": measures,
+            }
+        )  # fmt: skip
+    loss = None if arm.endswith("none") else 0.5
+    record = {
+        "arm": arm, "size": size, "seed": seed, "overrides": [f"alignment.arm={arm}"],
+        "parameters": 27_100_000, "device": "a card", "versions": {"torch": "2.11"},
+        "seconds": {"train": 90.0 + seed, "generate": 12.0, "evaluate": 30.0}, "points": points,
+        "losses": [
+            {"step": step, "tokens": 32_768 * step, "cross_entropy": 4.0, "alignment": loss}
+            for step in range(1, 17)
+        ],
+    }  # fmt: skip
+    path = folder / "runs" / f"{size}-{arm}-seed{seed}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+    return path
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The two main arms with three seeds, and another one with one."""
+    for seed in range(3):
+        save_run(tmp_path / "results", "none", seed)
+        save_run(tmp_path / "results", "hybnext", seed, shift=0.001 * seed)
+    save_run(tmp_path / "results", "rep", 0)
+    (tmp_path / "results" / "setup.json").write_text(json.dumps(SETUP))
+    return tmp_path / "results"
+
+
+def run(results: Path, *more: str) -> int:
+    docs = results.parent / "docs"
+    return document.main(["--results", str(results), "--docs", str(docs), *more])
+
+
+def text_of(results: Path) -> str:
+    study = load(results)
+    drawn = figures.payloads(study, document.MAIN, document.QUESTIONS)
+    return document.page(study, drawn, films=False)
+
+
+def rows_of(text: str, first: str) -> list[list[str]]:
+    """Cells of the table rows that begin with a cell."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def tables(text: str) -> list[list[str]]:
+    found: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [table for table in found if table]
+
+
+def test_written_once_it_agrees_and_changed_results_are_noticed(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(results) == 0
+    docs = results.parent / "docs"
+    drawn = sorted(path.stem for path in (docs / "study").iterdir())
+    assert drawn == ["curves", "curves-arms", "main", "size", "span"]
+    assert run(results, "--check") == 0
+    before = {path: path.read_bytes() for path in docs.rglob("*") if path.is_file()}
+
+    save_run(results, "rep", 0, shift=1.0)
+    assert run(results, "--check") == 1
+    said = capsys.readouterr().err
+    assert "study.md is not what the results give" in said
+    assert "span.svg was not drawn" in said
+    assert "main.svg" not in said
+    assert before == {path: path.read_bytes() for path in docs.rglob("*") if path.is_file()}
+
+    (docs / "study" / "main.svg").rename(docs / "study" / "maim.svg")
+    assert run(results, "--check") == 1
+    said = capsys.readouterr().err
+    assert "maim.svg belongs to no figure" in said
+    assert "main.svg was not drawn" in said
+
+
+def test_without_results_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "results") == 2
+    assert "run the study first" in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
+
+
+def test_numbers_and_verdicts_of_the_main_question(results: Path) -> None:
+    """FD ends at 1 + 0.01 s² and at 0.5 + 0.01 s² + 0.001 s for the seeds s = 0, 1, 2."""
+    fd = rows_of(text_of(results), "FD ↓")[0]
+    assert fd[1].startswith("1.017 (")
+    assert fd[2] == "0.917 to 1.117"
+    # the differences are -0.500, -0.499 and -0.498: half width 4.3027 · 0.001 / √3
+    assert fd[5] == "−0.4990 (−0.5015 to −0.4965): **lower (better)**"
+    assert fd[6] == "0.250"
+
+
+def test_an_arm_that_was_not_run_is_said_and_not_filled(results: Path) -> None:
+    text = text_of(results)
+    assert rows_of(text, "`mean`: mean")[0][1:] == ["not yet run"] * 6
+    assert rows_of(text, "`mean` − `hybnext`")[0][2:] == ["not yet run"] * 5
+    large = text.split("### Large model")[1].split('<a id="curves">')[0]
+    assert large.split("![")[0].strip() == "Not yet run."
+    one = rows_of(text, "`rep`: one token")[0]
+    assert one[1:3] == ["1 of 3", "1.000"]
+    assert rows_of(text, "`rep` − `none`")[0][2] == "0.0000: no interval from 1 seed"
+
+
+def test_a_measure_that_no_run_has_leaves_a_gap(results: Path) -> None:
+    assert set(rows_of(text_of(results), "KID ↓")[0][1:]) == {"–"}
+
+
+def test_tokens_saved(results: Path) -> None:
+    """FD is halved everywhere, so that 4 / √16 is reached near 16 / 4 steps."""
+    text = text_of(results).split('<a id="curves">')[1]
+    none, hybnext = rows_of(text, "small")[:2]
+    assert none[5:] == [
+        "not reached", "not within 0.524 M (1.00 times)", "not in any of 3 seeds"
+    ]  # fmt: skip
+    assert hybnext[6] == "0.25"
+
+
+def test_the_paper_s_direction_is_held_against_ours(results: Path) -> None:
+    for seed in (1, 2):
+        save_run(results, "rep", seed, shift=0.002 * seed)
+    [row] = rows_of(text_of(results), "REP or HYBNEXT")
+    assert row[2:4] == ["6.26, 5.30", "0.96"]
+    assert row[-1] == "same"
+
+
+def test_the_paper_s_figures_are_those_of_the_training_page() -> None:
+    page = (STUDY.parents[1] / "docs" / "training.md").read_text()
+    known = {cell.strip() for line in page.splitlines() for cell in line.split("|")}
+    for row in document.PAPER:
+        if row.values is not None and row.measure == "fd":
+            assert {f"{value:.2f}" for value in row.values} <= known, row
+
+
+def test_what_the_setup_says_is_there(results: Path) -> None:
+    text = text_of(results)
+    assert rows_of(text, "collection `study`")[0][1] == "train 20,000, test 2,000, seed 11"
+    assert rows_of(text, "teacher, cross-modal")[0][1] == "cls macro auroc 0.913"
+    assert rows_of(text, "judge, on real test pictures")[0][1].startswith("Cardiomegaly 0.950 (")
+    (results / "setup.json").unlink()
+    assert rows_of(text_of(results), "image tokenizer")[0][1] == "not recorded"
+
+
+def test_settings_tried_on_validation_are_shown(results: Path) -> None:
+    measures = {"fd": {"value": 3.25, "low": None, "high": None}}
+    candidate = {"overrides": ["training.x=1"], "guidance": 2.0, "measures": measures}
+    about = {"size": "small", "arm": "none", "seed": 100, "split": "validate"}
+    (results / "choice.json").write_text(json.dumps({**about, "candidates": [candidate]}))
+    assert rows_of(text_of(results), "training.x=1")[0][1:3] == ["2.0", "3.25"]
+
+
+def test_every_measure_has_a_place_on_the_page() -> None:
+    shown = {*figures.MAIN_MEASURES, *document.BESIDE}
+    assert shown == set(document.MEASURES)
+
+
+def test_every_row_of_a_table_has_as_many_cells(results: Path) -> None:
+    for table in tables(text_of(results)):
+        assert len({line.count("|") for line in table}) == 1, table[0]
+        assert re.fullmatch(r"\|(---\|)+", table[1]), table[0]
+
+
+def test_unlike_endings_are_said(results: Path) -> None:
+    assert "end alike" not in text_of(results)
+    path = save_run(results, "mse", 0)
+    record = json.loads(path.read_text())
+    record["points"].pop()
+    path.write_text(json.dumps(record))
+    assert "**Not all runs of size small end alike**" in text_of(results)
+    assert "1 run after 512 samples" in text_of(results)
+
+
+def test_the_template_holds_no_result_of_its_own() -> None:
+    """What is left without expressions, links and code holds no number but the paper's words."""
+    text = (STUDY / document.TEMPLATE).read_text()
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|`[^`]*`|\]\([^)]*\)", "", text, flags=re.S)
+    allowed = ["arXiv 2503.07334", "v4", "Chameleon 7B", "SHA-256", "excludes 0", "exclude 0",
+               "layer 20", "31 beside"]  # fmt: skip
+    for words in allowed:
+        text = text.replace(words, "")
+    assert re.findall(r"[^\n]*\d[^\n]*", text) == []
+
+
+def test_anchors_and_pictures_of_the_page_exist(results: Path) -> None:
+    text = text_of(results)
+    anchors = set(re.findall(r'<a id="([^"]+)">', text))
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) == anchors
+    drawn = figures.payloads(load(results), document.MAIN, document.QUESTIONS)
+    assert set(re.findall(r"\]\(study/([^)]+)\.svg\)", text)) == drawn.keys()
+
+
+def test_films_are_shown_if_they_are_there(results: Path) -> None:
+    study = load(results)
+    assert "films.png" not in document.page(study, [], films=False)
+    assert "(study/films.png)" in document.page(study, [], films=True)
+
+
+def test_a_figure_s_bytes_follow_from_its_data_alone(results: Path, tmp_path: Path) -> None:
+    payload = figures.payloads(load(results), document.MAIN, document.QUESTIONS)["span"]
+
+    def drawn(names: Sequence[str]) -> list[bytes]:
+        for name in names:
+            figures.draw(payload, tmp_path / name)
+        return [(tmp_path / name).read_bytes() for name in names]
+
+    one, two = drawn(["one.svg", "two.svg"])
+    assert one == two
+    assert figures.digest(payload).encode() in one
+    assert b"dc:date" not in one
+    assert drawn(["one.png"])[0].startswith(b"\x89PNG")

@@ -1,0 +1,150 @@
+"""The study's steps: every command reads, every arm is what its name says."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
+
+from plan import ARMS, RECIPE, Plan, Run, read_arms
+from steps import Step
+
+from arra_med import config
+from arra_med.errors import RequestError
+from arra_med.settings import Settings
+
+ARM_NAMES = set(read_arms(ARMS)["arms"])
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(tmp_path / "study", read_arms(ARMS))
+
+
+def settings(step: Step) -> Settings:
+    """What the command of a step reads."""
+    words = list(step.command)
+    start = words.index(str(RECIPE)) + 1
+    return config.load(Settings, RECIPE, [word for word in words[start:] if "=" in word])
+
+
+def every_run(plan: Plan) -> list[Run]:
+    groups = [run for group in plan.arms["groups"] for run in plan.runs(group, [0, 1, 2])]
+    return groups + plan.candidates()
+
+
+def test_needs_are_steps_and_names_are_unique(plan: Plan) -> None:
+    steps = plan.setup() + [step for run in every_run(plan) for step in plan.steps(run)]
+    names = [step.name for step in steps]
+    assert len(set(names)) == len(names)
+    assert {need for step in steps for need in step.needs} <= set(names)
+
+
+def test_every_command_is_a_valid_configuration(plan: Plan) -> None:
+    runs = [run for run in every_run(plan) if run.seed in (0, 100)]
+    steps = plan.setup() + [step for run in runs for step in plan.steps(run)]
+    read: set[tuple[str, ...]] = set()
+    for step in steps:
+        if str(RECIPE) in step.command and "arra_med" in step.command:
+            sections = tuple(word for word in step.command if not word.startswith("paths."))
+            if sections not in read:  # reading takes a while, and paths alone change nothing
+                read.add(sections)
+                settings(step)
+
+
+def test_every_arm_is_in_a_group_and_in_the_main_size(plan: Plan) -> None:
+    run = {(run.size, run.arm) for run in every_run(plan) if not run.candidate}
+    assert {arm for size, arm in run if size == "small"} == ARM_NAMES
+    assert {arm for size, arm in run if size == "large"} == {"none", "hybnext"}
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [
+        ("none", {"enabled": False}),
+        ("hybnext", {"enabled": True, "span": "hybnext", "layer": 1, "objective": "cosine"}),
+        ("rep", {"span": "rep"}),
+        ("layer-middle", {"layer": 4}),
+        ("layer-late", {"layer": 7}),
+        ("lambda-0.5", {"weight": 0.5}),
+        ("lambda-2", {"weight": 2.0}),
+        ("mse", {"objective": "mse"}),
+    ],
+)
+def test_arms_differ_in_what_their_names_say(
+    plan: Plan, arm: str, expected: dict[str, Any]
+) -> None:
+    own, main = (settings(train_step(plan, name)) for name in (arm, "hybnext"))
+    defaults = {"enabled": True, "span": "hybnext", "layer": 1, "objective": "cosine", "weight": 1}
+    for name, value in (defaults | expected).items():
+        assert getattr(own.alignment, name) == value
+    assert own.training == main.training
+    assert own.backbone == main.backbone
+    assert own.features == main.features
+    assert own.seed == main.seed == 0
+
+
+def test_arms_of_features_and_start(plan: Plan) -> None:
+    mean = settings(train_step(plan, "mean")).features
+    vision = settings(train_step(plan, "vision-only")).features
+    main = settings(train_step(plan, "hybnext")).features
+    assert mean is not None
+    assert vision is not None
+    assert main is not None
+    assert (mean.aggregation, main.aggregation, vision.aggregation) == ("mean", "cls", "cls")
+    assert mean.teacher == main.teacher
+    assert vision.teacher.options.weights == Path(f"{plan.prepared}-teacher-vision-only")
+    for arm in ("text-first-none", "text-first-hybnext"):
+        backbone = settings(train_step(plan, arm)).backbone
+        assert backbone is not None
+        assert backbone.llama is None
+        assert backbone.pretrained == Path(f"{plan.prepared}-text-first")
+
+
+def train_step(plan: Plan, arm: str) -> Step:
+    run = next(run for run in every_run(plan) if (run.size, run.arm, run.seed) == ("small", arm, 0))
+    return next(step for step in plan.steps(run) if step.name.endswith("-train"))
+
+
+def test_only_candidates_see_validation_and_only_the_study_sees_test(plan: Plan) -> None:
+    for run in every_run(plan):
+        drawn = {
+            settings(step).generation.split
+            for step in plan.steps(run)
+            if step.name.endswith("-generate") and run.seed in (0, 100)
+        }
+        if drawn:
+            assert drawn == ({"validate"} if run.candidate else {"test"})
+    assert {run.arm.partition("-")[0] for run in plan.candidates()} == {"none"}
+    assert not {run.seed for run in plan.candidates()} & {0, 1, 2}
+
+
+def test_points_are_checkpoints_of_the_recipe(plan: Plan) -> None:
+    training = settings(train_step(plan, "none")).training
+    assert training is not None
+    run = plan.runs("main", [0])[0]
+    assert run.points[-1] == training.max_steps
+    assert all(point % training.checkpoint_every == 0 for point in run.points)
+    assert all(point % training.validate_every == 0 for point in run.points)
+    assert training.keep_checkpoints * training.checkpoint_every >= training.max_steps
+
+
+def test_judge_and_extractor_never_see_the_studys_pictures(plan: Plan) -> None:
+    read = settings(train_step(plan, "none"))
+    assert read.evaluation is not None
+    plugins = [*read.evaluation.judges, *read.evaluation.extractors, *read.evaluation.image_text]
+    assert {plugin.options.fit_on for plugin in plugins} == {Path(f"{plan.prepared}-judge")}
+    seeds = {
+        name: settings(step).ingest.dataset.options.seed  # type: ignore[union-attr]
+        for step in plan.setup()
+        for name in [step.name]
+        if name.startswith("ingest")
+    }
+    assert len(set(seeds.values())) == len(seeds) == 3
+
+
+def test_an_unknown_group_is_named(plan: Plan) -> None:
+    with pytest.raises(RequestError, match=r"no group 'mian': there are main, large"):
+        plan.runs("mian", [0])
