@@ -1,10 +1,5 @@
 """The search for copies on a prepared folder: honest pictures pass, copied patients are named."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,62 +10,34 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from arra_med.errors import WorkError
 from arra_med.eval import privacy
-from arra_med.eval.evaluator import as_uint8
 from arra_med.eval.inference import FolderPictures, PictureSource, predict
 from arra_med.eval.pixel_features import PixelExtractor, pixel_features
 from arra_med.eval.planted import MUST_FIND
 from arra_med.eval.privacy import (
     CopySearch,
-    GeneratedPictures,
     SearchSpace,
     equal_pictures,
-    search_copies,
 )
-from arra_med.images import decode_png, encode_png
-from arra_med.schema import Sample
-from arra_med.settings import Memorisation
+from arra_med.images import decode_png
 from arra_med.store import PreparedFolder
-from tests.prepared import save_prepared
-
-CPU = torch.device("cpu")
-SIZE, TRAIN, HELD_OUT, MADE = 64, 320, 240, 60
-PLANTED = 60
-
-
-def film(patient: int, number: int = 0) -> NDArray[np.uint8]:
-    """Two lungs and a heart of one patient; a second number is a second film of that patient."""
-    body, taken = np.random.default_rng([patient]), np.random.default_rng([patient, number])
-    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
-    x, y = x - taken.normal(0, 0.02), y - taken.normal(0, 0.02)
-    picture = np.full((SIZE, SIZE), body.uniform(120, 170))
-    width, height = body.uniform(0.26, 0.38), body.uniform(0.5, 0.75)
-    for side in (-1, 1):
-        lung = ((x - side * 0.42) / width) ** 2 + ((y + 0.05) / height) ** 2
-        picture -= body.uniform(70, 110) / (1 + np.exp(9 * (lung - 1)))
-    heart = ((x - 0.12) / body.uniform(0.22, 0.45)) ** 2 + ((y - 0.35) / 0.3) ** 2
-    picture += body.uniform(50, 90) / (1 + np.exp(8 * (heart - 1)))
-    picture += 6 * np.cos(body.uniform(14, 22) * (y + 0.3 * np.abs(x)) + body.uniform(0, 6))
-    picture += taken.normal(0, 3, picture.shape)
-    return np.asarray(picture.clip(0, 255).astype(np.uint8)[..., None])
-
-
-def save(folder: Path, splits: dict[str, list[NDArray[np.uint8]]]) -> PreparedFolder:
-    """Two pictures a patient, keys ``train000``, ``train001`` …"""
-    items = []
-    for split, pictures in splits.items():
-        for index, picture in enumerate(pictures):
-            patient = f"{split}-p{index // 2}"
-            sample = Sample(
-                key=f"{split}{index:03d}", patient_id=patient, study_id=patient,
-                split=split, view="PA", prompt="a film", prompt_source="impression",
-                labels={"Disc": None}, modality="cxr", source=f"{index}.png",
-            )  # fmt: skip  # type: ignore[arg-type]
-            items.append((sample, picture))
-    return save_prepared(folder, items, part_size=100)
+from tests.eval.films import (
+    CPU,
+    ENCODER,
+    HELD_OUT,
+    MADE,
+    PLANTED,
+    TRAIN,
+    encode,
+    film,
+    honest,
+    of_test,
+    save,
+    save_small,
+    search,
+    section_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,71 +56,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    """Twenty patients of each split."""
-    splits = {
-        "train": [film(i // 2, i % 2) for i in range(40)],
-        "test": [film(2000 + i // 2, i % 2) for i in range(40)],
-    }
-    return save(tmp_path_factory.mktemp("small") / "prepared", splits)
-
-
-class Encoder(nn.Module):
-    """Random features of whole pictures."""
-
-    transform = staticmethod(as_uint8)
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.weights = nn.Buffer(torch.randn(SIZE * SIZE, 48, generator=generator) / SIZE)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.tanh((images.float().flatten(1) / 255 - 0.5) @ self.weights)
-
-
-def encode(source: PictureSource, what: str) -> NDArray[np.float32]:
-    return predict(Encoder(), source, batch_size=64, device=CPU, what=what, workers=0)
-
-
-ENCODER = SearchSpace(name="encoder", extract=encode)
-
-
-def of_test(pictures: list[NDArray[np.uint8]]) -> GeneratedPictures:
-    """Two pictures for each prompt of the test split."""
-    rows = range(len(pictures))
-    return GeneratedPictures(
-        keys=[f"test{row // 2:03d}" for row in rows],
-        indices=[row % 2 for row in rows],
-        patients=[f"test-p{row // 4}" for row in rows],
-        pngs=[encode_png(picture) for picture in pictures],
-    )
-
-
-def honest(count: int = MADE) -> GeneratedPictures:
-    return of_test([film(5000 + i) for i in range(count)])
-
-
-def search(
-    prepared: PreparedFolder,
-    generated: GeneratedPictures,
-    *spaces: SearchSpace,
-    options: Memorisation | None = None,
-) -> CopySearch:
-    return search_copies(
-        spaces or [ENCODER],
-        prepared,
-        generated,
-        options=options or Memorisation(planted=PLANTED),
-        generator=np.random.default_rng(5),
-        batch_size=64,
-        workers=0,
-    )
-
-
-def section_of(found: CopySearch) -> dict[str, Any]:
-    assert found.section is not None
-    assert json.loads(json.dumps(found.section, allow_nan=False)) == found.section
-    return found.section
+    return save_small(tmp_path_factory.mktemp("small") / "prepared")
 
 
 @pytest.fixture(scope="module")
@@ -342,72 +245,3 @@ def test_more_held_out_pictures_than_needed_are_drawn(
     section = section_of(search(small, honest(8)))
     assert section["n_held_out"] == 30
     assert "on 30 real pictures drawn from 40" in section["notes"][0]
-
-
-def files_under(*folders: Path) -> set[str]:
-    return {str(path) for folder in folders for path in folder.rglob("*")}
-
-
-def test_requirement_11_nothing_is_written_even_after_an_exception(
-    small: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    before = files_under(small.folder.parent, tmp_path)
-
-    for fails_at in ("training", "generated", "held out", "planted"):
-
-        def failing(source: PictureSource, what: str, at: str = fails_at) -> NDArray[np.float32]:
-            if what.endswith(at):
-                raise WorkError("the weights are broken")
-            return encode(source, what)
-
-        with pytest.raises(WorkError, match="broken"):
-            search(small, honest(8), SearchSpace(name="broken", extract=failing))
-    search(small, honest(8))
-    assert files_under(small.folder.parent, tmp_path) == before
-
-
-def test_requirement_11_worker_processes_leave_nothing_either(
-    small: PreparedFolder, tmp_path: Path
-) -> None:
-    """A process of its own: what its workers' server keeps is gone when it ends."""
-    scratch, script = tmp_path / "tmp", tmp_path / "script.py"
-    scratch.mkdir()
-    script.write_text(
-        f"""
-if __name__ == "__main__":
-    from pathlib import Path
-    import numpy as np
-    from arra_med.eval.privacy import GeneratedPictures, search_copies
-    from arra_med.images import encode_png
-    from arra_med.settings import Memorisation
-    from arra_med.store import PreparedFolder
-
-    good = encode_png(np.zeros(({SIZE}, {SIZE}, 1), np.uint8))
-    made = GeneratedPictures(
-        keys=["test000", "test000"], indices=[0, 1], patients=["p", "p"], pngs=[good, b"damaged"],
-    )
-    search_copies(
-        [], PreparedFolder(Path({str(small.folder)!r})), made, options=Memorisation(planted=4),
-        generator=np.random.default_rng(0), batch_size=32, workers=1,
-    )
-""",
-        encoding="utf-8",
-    )
-    shared = Path("/dev/shm")
-    before, memory = files_under(small.folder.parent), files_under(shared)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env=os.environ | {"TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "in DataLoader worker process" in done.stderr
-    assert "UnidentifiedImageError" in done.stderr
-    assert files_under(scratch) == set()
-    assert files_under(small.folder.parent) == before
-    assert not [name for name in files_under(shared) - memory if "torch_" in name]

@@ -106,7 +106,7 @@ def test_a_finished_cache_is_left_as_it_is(
 
 
 DRIVER = """
-import os, random, signal, sys, time
+import os, random, signal, sys
 from pathlib import Path
 import torch
 from arra_med import store
@@ -121,16 +121,19 @@ def extract(name):
     settings = Features(teacher=PluginConfig(name="linear", options=options))
     extraction.extract_features(settings, store.PreparedFolder(root / name), torch.device("cpu"))
 
-def child(delay):
+def child(steps):  # killed after so many steps, never after 0; counted, so that load is no matter
     pid = os.fork()
     if pid:
         return pid
-    replace = Path.replace
-    def slowly(self, target):  # so that kills fall between any two steps
-        time.sleep(delay)
+    replace, left = Path.replace, iter(range(steps - 1, -1, -1))
+    def step():
+        if next(left, None) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def counted(self, target):
+        step()
         replace(self, target)
-        time.sleep(delay)
-    Path.replace = slowly
+        step()
+    Path.replace = counted
     try:
         extract("killed")
     finally:
@@ -140,15 +143,10 @@ torch.set_num_threads(1)
 extract("whole")
 chance, states = random.Random(0), []
 while True:
-    pid = child(0.02)
-    time.sleep(chance.uniform(0.01, 0.3))
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
+    _, status = os.waitpid(child(chance.randint(1, 6)), 0)
     if status == signal.SIGKILL:
         names = [p.name for p in Path(sys.argv[1]).glob("killed*/**/*") if p.suffix != ".parquet"]
         states.append(" ".join(sorted(names)))
-        if len(states) >= 40:
-            break
     else:
         assert status == 0, status
         break
