@@ -25,7 +25,7 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
     folder = plan.folder(run)
     lines = _json_lines(folder / "run" / "metrics.jsonl")
     record = _read(folder / "run" / "run.json")
-    batch = int(record["training"]["batch_size"])
+    batch, aligned = int(record["training"]["batch_size"]), record["alignment"]["enabled"]
     codes = _codes_a_picture(plan)
     validated = {line["step"]: line for line in lines if "validate/cross_entropy" in line}
     trained = [line for line in lines if "cross_entropy" in line]
@@ -61,7 +61,7 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                     "step": line["step"],
                     "tokens": line["step"] * batch * codes,
                     "cross_entropy": line["cross_entropy"],
-                    "alignment": line.get("alignment"),
+                    "alignment": line["alignment"] if aligned else None,
                 }
                 for line in trained[::thin]
             ],

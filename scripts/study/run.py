@@ -12,14 +12,15 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from collect import write_choice, write_run, write_setup
-from plan import ARMS, HERE, Plan, read_arms
-from steps import run_steps
+from plan import ARMS, HERE, Plan, Run, read_arms
+from steps import Step, ended, run_steps
 
-from arra_med.errors import RequestError, WorkError
+from arra_med.errors import RequestError
 from arra_med.parallel import available_cores
 
 
@@ -38,19 +39,34 @@ def main() -> int:
             runs = plan.candidates()
         steps = plan.setup() + [step for run in runs for step in plan.steps(run)]
         begun = time.monotonic()
-        run_steps(steps, plan.output, jobs=options.jobs, gpus=options.gpus, device=_device(options))
-        logging.info("all steps are done (%.1f minutes)", (time.monotonic() - begun) / 60)
-        write_setup(plan, options.results)
-        if options.choose:
-            write_choice(plan, runs, options.results)
-        else:
-            for run in runs:
-                write_run(plan, run, options.results)
-    except (RequestError, WorkError, FileNotFoundError) as error:
+        failed = run_steps(
+            steps, plan.output, jobs=options.jobs, gpus=options.gpus, device=_device(options)
+        )
+    except RequestError as error:
         logging.error("%s", error)
-        return 2 if isinstance(error, RequestError) else 1
+        return 2
+    logging.info("%.1f minutes", (time.monotonic() - begun) / 60)
+    _collect(plan, runs, options)
+    for message in failed:
+        logging.error("%s", message)
     sys.stdout.write(f"{options.results}\n")
-    return 0
+    return 1 if failed else 0
+
+
+def _collect(plan: Plan, runs: Sequence[Run], options: argparse.Namespace) -> None:
+    """Write the results of everything of which all steps ended."""
+
+    def done(steps: Iterable[Step]) -> bool:
+        return all(ended(plan.output, step) for step in steps)
+
+    finished = [run for run in runs if done(plan.steps(run))]
+    if done(plan.setup()):
+        write_setup(plan, options.results)
+    if options.choose and len(finished) == len(runs):
+        write_choice(plan, runs, options.results)
+    if not options.choose:
+        for run in finished:
+            write_run(plan, run, options.results)
 
 
 def _device(options: argparse.Namespace) -> str:

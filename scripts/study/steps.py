@@ -42,8 +42,10 @@ class Step:
 
 def run_steps(
     steps: Sequence[Step], folder: Path, *, jobs: int, gpus: Sequence[str], device: str
-) -> None:
+) -> list[str]:
     """Run what has not ended yet, in the given order where needs allow it.
+
+    What needs a step that failed is not run; all else is.
 
     Args:
         steps: all of them.
@@ -52,9 +54,11 @@ def run_steps(
         gpus: what ``CUDA_VISIBLE_DEVICES`` may be, taken in turn; none leaves it as it is.
         device: name of what the commands run on, for the marks.
 
+    Returns:
+        What failed: each step's name, its command, and the end of its log.
+
     Raises:
         RequestError: if a step ended with another command before.
-        WorkError: if a command fails; steps under way are waited for, no other is started.
     """
     waiting = [step for step in steps if not _ended(step, folder)]
     left = {step.name for step in waiting}
@@ -69,10 +73,10 @@ def run_steps(
     ):
         while waiting or running:
             ready = [step for step in waiting if not left.intersection(step.needs)]
-            for step in [] if failed else ready[: jobs - len(running)]:
+            for step in ready[: jobs - len(running)]:
                 waiting.remove(step)
                 running[pool.submit(_run, step, folder, slots, jobs, device)] = step
-            if not running:
+            if not running:  # the rest needs what failed
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 step = running.pop(future)
@@ -83,9 +87,13 @@ def run_steps(
                     progress.set_postfix_str(step.name)
                 else:
                     failed.append(f"{step.name}: {error}")
-    if failed:
-        raise WorkError("\n".join(failed))
-    assert not waiting, f"steps that need one another: {waiting}"
+    assert failed or not waiting, f"steps that need one another: {waiting}"
+    return failed
+
+
+def ended(folder: Path, step: Step) -> bool:
+    """Whether a step ended well."""
+    return _mark(folder, step.name).is_file()
 
 
 def mark_of(folder: Path, name: str) -> dict[str, Any]:

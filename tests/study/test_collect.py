@@ -1,0 +1,124 @@
+"""Raw results of finished runs: what is taken from where."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
+
+import analysis
+import collect
+from plan import ARMS, Plan, Run, read_arms
+
+from arra_med.store import write_atomic
+
+
+def estimate(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 1, "high": value + 1}
+
+
+def evaluation(fd: float) -> dict[str, Any]:
+    """The parts of a results file that the study reads."""
+    return {
+        "cohort": {"generated": 2000},
+        "fidelity": [
+            {
+                "fd": fd, "fd_infinity": estimate(fd - 0.5), "kid": estimate(0.2),
+                "precision": 0.8, "recall": 0.4, "density": 0.9, "coverage": 0.5,
+            }
+        ],
+        "judges": [
+            {
+                "overall": {
+                    "auroc_generated": estimate(0.9), "missed_per_100": estimate(20),
+                    "invented_per_100": estimate(10),
+                }
+            }
+        ],
+        "similarity": {"detail_share": estimate(0.7), "diversity_generated": estimate(0.4)},
+        "text": [{"normalised": estimate(0.6)}],
+        "laterality": None,
+        "view": {"agreement": estimate(0.95)},
+        "memorisation": {"num_matches": 3} if fd < 5 else None,
+        "protocol": {"versions": {"torch": "2.11"}},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(tmp_path / "study", read_arms(ARMS))
+
+
+def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bool) -> None:
+    """What a finished run leaves behind."""
+    monkeypatch.setattr(collect, "_codes_a_picture", lambda plan: 256)
+    folder = plan.folder(run)
+    lines = []
+    for step in range(10, 1601, 10):
+        lines.append({"step": step, "cross_entropy": 7 - step / 400, "alignment": 0.5 * aligned})
+        if step % 200 == 0:
+            lines.append({"step": step, "validate/cross_entropy": 8 - step / 400})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_atomic(folder / "run" / "metrics.jsonl", text.encode())
+    record = {"training": {"batch_size": 128}, "alignment": {"enabled": aligned}}
+    write_atomic(folder / "run" / "run.json", json.dumps(record).encode())
+    for point in run.points:
+        path = plan.point_folder(run, point) / "evaluation" / "results.json"
+        write_atomic(path, json.dumps(evaluation(fd=20 - point / 100)).encode())
+    export = folder / f"export-{run.points[-1]}"
+    export.mkdir()
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, export / "model.safetensors")
+    for step in plan.steps(run):
+        mark = {"command": list(step.command), "seconds": 10.0, "device": "a card"}
+        write_atomic(plan.output / "steps" / f"{step.name}.json", json.dumps(mark).encode())
+
+
+@pytest.mark.parametrize("arm", ["none", "hybnext"])
+def test_a_run_s_results(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    run = next(run for run in plan.runs("main", [1]) if run.arm == arm)
+    finish(plan, run, monkeypatch, aligned=arm == "hybnext")
+    collect.write_run(plan, run, tmp_path)
+    path = tmp_path / "runs" / f"small-{arm}-seed1.json"
+    found = json.loads(path.read_text())
+    assert (found["size"], found["arm"], found["seed"]) == ("small", arm, 1)
+    assert found["overrides"] == plan.arms["arms"][arm]
+    assert found["parameters"] == 22
+    assert found["device"] == "a card"
+    assert found["seconds"] == {"train": 10, "export": 40, "generate": 40, "evaluate": 40}
+    assert [point["step"] for point in found["points"]] == [200, 400, 800, 1600]
+    first, last = found["points"][0], found["points"][-1]
+    assert (first["samples"], first["tokens"]) == (200 * 128, 200 * 128 * 256)
+    assert last["validation_cross_entropy"] == 4
+    assert last["measures"]["fd"] == {"value": 4, "low": None, "high": None}
+    assert last["measures"]["auroc"] == estimate(0.9)
+    assert last["measures"]["copies"]["value"] == 3
+    assert "copies" not in first["measures"]
+    assert "side_agreement" not in last["measures"]
+    losses = found["losses"]
+    assert len(losses) == 160
+    assert losses[0]["cross_entropy"] == pytest.approx(7 - 10 / 400)
+    assert {line["alignment"] for line in losses} == ({0.5} if arm == "hybnext" else {None})
+    assert analysis.load(tmp_path).of(("small", arm)).keys() == {1}
+
+
+def test_candidates_results(plan: Plan, tmp_path: Path) -> None:
+    runs = plan.candidates()
+    for run in runs:
+        for guidance in plan.guidances(run):
+            path = plan.point_folder(run, 1600, guidance) / "evaluation" / "results.json"
+            write_atomic(path, json.dumps(evaluation(fd=10 + guidance)).encode())
+    collect.write_choice(plan, runs, tmp_path)
+    found = json.loads((tmp_path / "choice.json").read_text())
+    assert (found["arm"], found["split"]) == ("none", "validate")
+    choose = plan.arms["choose"]
+    assert [(row["overrides"], row["guidance"]) for row in found["candidates"]] == [
+        ([given], guidance) for given in choose["training"] for guidance in choose["guidance"]
+    ]
+    assert found["candidates"][1]["measures"]["fd"]["value"] == 10 + choose["guidance"][1]
