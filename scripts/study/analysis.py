@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
+from measures import MEASURES
 from scipy.stats import t as student
 
 from arra_med.eval.formatting import Estimate, counted, finite
@@ -20,53 +21,8 @@ PLANNED_SEEDS = 3
 LEVEL = 0.95
 """Of every interval over seeds."""
 
-Aim = Literal["lower", "higher"] | None
 Arm = tuple[str, str]
 """Model size and what was varied: ``("small", "hybnext")``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """Something measured on a run's pictures.
-
-    Attributes:
-        key: in the raw files; ``cross_entropy`` stands for a point's validation cross-entropy.
-        label: in tables and figures.
-        aim: which direction is better; ``None`` if neither is by itself.
-    """
-
-    key: str
-    label: str
-    aim: Aim
-
-    @property
-    def title(self) -> str:
-        """The label, and which way is better."""
-        return self.label + {"lower": " ↓", "higher": " ↑", None: ""}[self.aim]
-
-
-MEASURES = {
-    measure.key: measure
-    for measure in (
-        Measure(key="fd", label="FD", aim="lower"),
-        Measure(key="fd_infinity", label="FD∞", aim="lower"),
-        Measure(key="kid", label="KID", aim="lower"),
-        Measure(key="auroc", label="judge's AUROC", aim="higher"),
-        Measure(key="missed_per_100", label="missed findings per 100", aim="lower"),
-        Measure(key="invented_per_100", label="invented findings per 100", aim="lower"),
-        Measure(key="precision", label="precision", aim="higher"),
-        Measure(key="recall", label="recall", aim="higher"),
-        Measure(key="density", label="density", aim="higher"),
-        Measure(key="coverage", label="coverage", aim="higher"),
-        Measure(key="text_alignment", label="text alignment", aim="higher"),
-        Measure(key="side_agreement", label="side agreement", aim="higher"),
-        Measure(key="view_agreement", label="view agreement", aim="higher"),
-        Measure(key="fine_detail", label="fine detail", aim=None),  # more than real is no better
-        Measure(key="diversity", label="MS-SSIM between pictures", aim=None),
-        Measure(key="copies", label="copies of training pictures", aim="lower"),
-        Measure(key="cross_entropy", label="validation cross-entropy", aim="lower"),
-    )
-}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,6 +33,7 @@ class Run:
     arm: str
     seed: int
     record: Mapping[str, Any]
+    path: Path
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -87,7 +44,9 @@ class Run:
                 points out of order, or an FD that is not positive.
         """
         record = json.loads(path.read_text(encoding="utf-8"))
-        run = cls(size=record["size"], arm=record["arm"], seed=record["seed"], record=record)
+        run = cls(
+            size=record["size"], arm=record["arm"], seed=record["seed"], record=record, path=path
+        )
         expected = f"{run.size}-{run.arm}-seed{run.seed}.json"
         if path.name != expected:
             raise ValueError(f"{path} holds the run of {expected}: rename it or write it again")
@@ -132,16 +91,29 @@ def load(folder: Path) -> Study:
 
     Raises:
         FileNotFoundError: if there is no run.
-        ValueError: if a file is not as :meth:`Run.read` needs it.
+        ValueError: if a file is not as :meth:`Run.read` needs it, or runs do not compare, because
+            they learned from other pictures or codes, or were judged by other networks.
     """
     if not (paths := sorted((folder / "runs").glob("*.json"))):
         raise FileNotFoundError(f"no runs in {folder / 'runs'}: run the study first")
+    read = [Run.read(path) for path in paths]
+    _check_alike(read)
     runs: dict[Arm, dict[int, Run]] = {}
-    for run in map(Run.read, paths):
+    for run in read:
         runs.setdefault((run.size, run.arm), {})[run.seed] = run
     files = (folder / "setup.json", folder / "choice.json")
     setup, choice = (json.loads(f.read_text("utf-8")) if f.is_file() else {} for f in files)
     return Study(runs=runs, setup=setup, choice=choice)
+
+
+def _check_alike(runs: Sequence[Run]) -> None:
+    """Refuse runs that learned from other pictures or codes, or were judged by other networks."""
+    for what in ("pictures", "image_tokenizer", "judge"):
+        found = Counter(run.record["made_with"][what] for run in runs)
+        usual = found.most_common(1)[0][0]
+        others = [run.path.stem for run in runs if run.record["made_with"][what] != usual]
+        if others:
+            raise ValueError(f"{', '.join(others)}: another {what} than the rest; do not mix them")
 
 
 def at_point(point: Mapping[str, Any], measure: str) -> Estimate | None:

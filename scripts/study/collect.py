@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plan import TEACHERS, Plan, Run
+from plan import COLLECTIONS, TEACHERS, Plan, Run
 from safetensors import safe_open
-from steps import mark_of
+from steps import ended, mark_of
 
 from arra_med.schema import SPLITS
 from arra_med.store import PreparedFolder, canonical_json, write_atomic
@@ -53,6 +53,11 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
             "overrides": [*plan.arms["sizes"][run.size], *plan.arms["arms"][run.arm]],
             "parameters": _parameters(folder / f"export-{run.points[-1]}"),
             "device": mark_of(plan.output, f"{run.name}-train")["device"],
+            "made_with": {  # by these runs compare, or do not
+                "pictures": evaluation["protocol"]["prepared"],
+                "image_tokenizer": record["image_tokenizer"],
+                "judge": evaluation["protocol"]["judges"][0]["weights_sha256"],
+            },
             "versions": evaluation["protocol"]["versions"],
             "seconds": _seconds(plan, run),
             "points": points,
@@ -83,10 +88,13 @@ def write_choice(plan: Plan, runs: Sequence[Run], results: Path) -> None:
 
 
 def write_setup(plan: Plan, results: Path) -> None:
-    """``setup.json``: what all runs share."""
+    """``setup.json``: what all runs share; teachers that are not there are kept from before."""
+    path = results / "setup.json"
+    before = _read(path) if path.is_file() else {}
     reference = _read(plan.output / "reference" / "results.json")
-    names = {"study": plan.prepared}
-    names |= {name: Path(f"{plan.prepared}-{name}") for name in ("teacher", "judge")}
+    folders = {"study": plan.prepared}
+    folders |= {name: Path(f"{plan.prepared}-{name}") for name in COLLECTIONS}
+    collections = {name: _collection(folder) for name, folder in folders.items() if folder.is_dir()}
     fidelity = reference["fidelity"][0]
     real = {
         "fd": _value(fidelity["fd_reference"]),
@@ -98,15 +106,13 @@ def write_setup(plan: Plan, results: Path) -> None:
         "text_alignment": _value(1.0),
         "fine_detail": _value(1.0),
     }
-    marks = {step.name: mark_of(plan.output, step.name) for step in plan.setup()}
-    path = results / "setup.json"
+    quality = {name: Path(f"{plan.prepared}-teacher-{name}") / "quality.json" for name in TEACHERS}
+    teachers = {name: _read(file) for name, file in quality.items() if file.is_file()}
+    made = [step for step in plan.setup() if ended(plan.output, step)]
     setup = {
-        "collections": {name: _collection(folder) for name, folder in names.items()},
+        "collections": {**before.get("collections", {}), **collections},
         "image_tokenizer": _read(plan.output / "tokenizer" / "metrics.json"),
-        "teachers": {
-            name: _read(Path(f"{plan.prepared}-teacher-{name}") / "quality.json")
-            for name in TEACHERS
-        },
+        "teachers": {**before.get("teachers", {}), **teachers},
         "judge": {
             row["finding"]: _estimate(row["auroc_real"])
             for row in reference["judges"][0]["findings"]
@@ -114,18 +120,8 @@ def write_setup(plan: Plan, results: Path) -> None:
         },
         "reference": {"real": real, "reconstructions": measures(reference)},
     }
-    if path.is_file():  # made again on another machine: only the time it took may differ
-        before = _read(path)
-        if {name: before.get(name) for name in setup} == json.loads(canonical_json(setup)):
-            return
-    _write(
-        path,
-        {
-            **setup,
-            "seconds": {name: mark["seconds"] for name, mark in marks.items()},
-            "device": marks["tokenizer"]["device"],
-        },
-    )
+    seconds = {step.name: mark_of(plan.output, step.name)["seconds"] for step in made}
+    _write(path, {**setup, "seconds": {**before.get("seconds", {}), **seconds}})
 
 
 def measures(evaluation: Mapping[str, Any]) -> Json:

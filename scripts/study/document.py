@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import figures
 from analysis import (
     LEVEL,
-    MEASURES,
     PLANNED_SEEDS,
     Arm,
     Contrast,
@@ -32,6 +31,7 @@ from analysis import (
     spread,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from measures import MEASURES
 
 from arra_med.eval.formatting import (
     Estimate,

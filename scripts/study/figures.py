@@ -13,7 +13,6 @@ from typing import Any
 
 import matplotlib as mpl
 from analysis import (
-    MEASURES,
     Arm,
     Contrast,
     Line,
@@ -32,6 +31,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
+from measures import MEASURES
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
 from arra_med.store import canonical_json

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 from steps import Step
 
+from arra_med import config
 from arra_med.errors import RequestError
+from arra_med.settings import Settings
 
 HERE = Path(__file__).parent
 RECIPE, ARMS = HERE / "study.yaml", HERE / "arms.yaml"
@@ -87,32 +89,35 @@ class Plan:
         if group not in self.arms["groups"]:
             raise RequestError(f"no group {group!r}: there are {', '.join(self.arms['groups'])}")
         chosen = self.arms["groups"][group]
+        points = tuple(chosen.get("points", self.arms["points"]))
         return [
-            self._run(size, arm, seed)
+            self._run(size, arm, seed, points)
             for seed, size, arm in product(seeds, chosen["sizes"], chosen["arms"])
         ]
 
     def candidates(self) -> list[Run]:
         """Runs of the arm without alignment by which settings are chosen, on validation."""
         choose = self.arms["choose"]
-        return [
-            self._run(
-                choose["size"], choose["arm"], choose["seed"], split="validate", more=(given,)
-            )
-            for given in choose["training"]
-        ]
+        where = choose["size"], choose["arm"], choose["seed"], tuple(self.arms["points"][-1:])
+        return [self._run(*where, split="validate", more=(given,)) for given in choose["training"]]
 
     def _run(
-        self, size: str, arm: str, seed: int, *, split: str = "test", more: tuple[str, ...] = ()
+        self,
+        size: str,
+        arm: str,
+        seed: int,
+        points: tuple[int, ...],
+        *,
+        split: str = "test",
+        more: tuple[str, ...] = (),
     ) -> Run:
         given = [*self.arms["sizes"][size], *self.arms["arms"][arm], *more]
-        points = tuple(self.arms["points"])
         return Run(
             size=size,
             arm="-".join([arm, *(one.partition("=")[2] for one in more)]),
             seed=seed,
             overrides=tuple(one.format(prepared=self.prepared) for one in given),
-            points=points if split == "test" else points[-1:],
+            points=points,
             split=split,
             candidate=more,
         )
@@ -168,12 +173,7 @@ class Plan:
         folder = self.folder(run)
         own = [f"seed={run.seed}", *run.overrides, f"paths.output={folder}"]
         every = f"training.checkpoint_every={run.points[0]}"
-        yield self._verb(
-            f"{run.name}-train", "train", *own, every,
-            needs=("tokenize", "text-first", *(
-                step.name for step in self.setup() if step.name.startswith("features-")
-            )),
-        )  # fmt: skip
+        yield self._verb(f"{run.name}-train", "train", *own, every, needs=self._needs(run))
         for point in run.points:
             yield self._verb(
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
@@ -187,6 +187,20 @@ class Plan:
         for point in run.points:
             for guidance in self.guidances(run):
                 yield from self._point(run, point, own, guidance)
+
+    def _needs(self, run: Run) -> tuple[str, ...]:
+        """Steps of the setup that training reads from, by what the run's settings say."""
+        settings = config.load(Settings, RECIPE, run.overrides)
+        needs = ["tokenize"]
+        assert settings.backbone is not None
+        if settings.backbone.pretrained is not None:
+            needs.append("text-first")
+        if settings.alignment.enabled:
+            assert settings.features is not None
+            weights: Path = settings.features.teacher.options.weights
+            teacher = next(name for name in TEACHERS if weights.name.endswith(f"-{name}"))
+            needs.append(f"features-{teacher}-{settings.features.aggregation}")
+        return tuple(needs)
 
     def guidances(self, run: Run) -> Sequence[float | None]:
         """Scales of guidance to draw with; ``None`` is the recipe's."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from collect import write_choice, write_run, write_setup
 from plan import ARMS, HERE, Plan, Run, read_arms
-from steps import Step, ended, run_steps
+from steps import Step, ended, run_steps, with_needs
 
 from arra_med.errors import RequestError
 from arra_med.parallel import available_cores
@@ -37,7 +37,9 @@ def main() -> int:
         ]  # fmt: skip
         if options.choose:
             runs = plan.candidates()
-        steps = plan.setup() + [step for run in runs for step in plan.steps(run)]
+        setup = plan.setup()
+        steps = [step for run in runs for step in plan.steps(run)]
+        steps = setup if options.setup else with_needs(steps, setup)
         begun = time.monotonic()
         failed = run_steps(
             steps, plan.output, jobs=options.jobs, gpus=options.gpus, device=_device(options)
@@ -60,7 +62,7 @@ def _collect(plan: Plan, runs: Sequence[Run], options: argparse.Namespace) -> No
         return all(ended(plan.output, step) for step in steps)
 
     finished = [run for run in runs if done(plan.steps(run))]
-    if done(plan.setup()):
+    if finished or options.setup:
         write_setup(plan, options.results)
     if options.choose and len(finished) == len(runs):
         write_choice(plan, runs, options.results)

@@ -91,6 +91,19 @@ def run_steps(
     return failed
 
 
+def with_needs(wanted: Sequence[Step], others: Sequence[Step]) -> list[Step]:
+    """``wanted`` and what of ``others`` it needs, directly or not, those first."""
+    known = {step.name: step for step in [*others, *wanted]}
+    needed: set[str] = set()
+    open_names = [step.name for step in wanted]
+    while open_names:
+        name = open_names.pop()
+        if name not in needed:
+            needed.add(name)
+            open_names += known[name].needs
+    return [step for step in known.values() if step.name in needed]
+
+
 def ended(folder: Path, step: Step) -> bool:
     """Whether a step ended well."""
     return _mark(folder, step.name).is_file()

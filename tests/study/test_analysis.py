@@ -42,7 +42,10 @@ def point(step: int, measures: Mapping[str, Any], *, split: str = "test", pictur
 def save(folder: Path, arm: str, seed: int, points: Sequence[Any], size: str = "small") -> Path:
     path = folder / "runs" / f"{size}-{arm}-seed{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"arm": arm, "size": size, "seed": seed, "points": list(points), "losses": []}
+    record = {
+        "arm": arm, "size": size, "seed": seed, "points": list(points), "losses": [],
+        "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
+    }  # fmt: skip
     path.write_text(json.dumps(record))
     return path
 
@@ -226,4 +229,15 @@ def test_a_run_under_another_name_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, "none", 0, [point(1, {})])
     path.rename(path.with_name("small-rep-seed0.json"))
     with pytest.raises(ValueError, match="small-none-seed0"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["pictures", "image_tokenizer", "judge"])
+def test_runs_made_with_other_things_are_not_mixed(tmp_path: Path, what: str) -> None:
+    study_of(tmp_path, {"none": [3.0, 4.0], "hybnext": [2.0, 3.0]})
+    path = tmp_path / "runs" / "small-hybnext-seed1.json"
+    record = json.loads(path.read_text())
+    record["made_with"][what] = "another"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=f"small-hybnext-seed1: another {what} than the rest"):
         load(tmp_path)

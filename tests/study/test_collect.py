@@ -45,7 +45,9 @@ def evaluation(fd: float) -> dict[str, Any]:
         "laterality": None,
         "view": {"agreement": estimate(0.95)},
         "memorisation": {"num_matches": 3} if fd < 5 else None,
-        "protocol": {"versions": {"torch": "2.11"}},
+        "protocol": {
+            "versions": {"torch": "2.11"}, "prepared": "p", "judges": [{"weights_sha256": "j"}],
+        },
     }  # fmt: skip
 
 
@@ -65,7 +67,9 @@ def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bo
             lines.append({"step": step, "validate/cross_entropy": 8 - step / 400})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_atomic(folder / "run" / "metrics.jsonl", text.encode())
-    record = {"training": {"batch_size": 128}, "alignment": {"enabled": aligned}}
+    record = {
+        "training": {"batch_size": 128}, "alignment": {"enabled": aligned}, "image_tokenizer": "t",
+    }  # fmt: skip
     write_atomic(folder / "run" / "run.json", json.dumps(record).encode())
     for point in run.points:
         path = plan.point_folder(run, point) / "evaluation" / "results.json"
@@ -91,6 +95,7 @@ def test_a_run_s_results(
     assert found["overrides"] == plan.arms["arms"][arm]
     assert found["parameters"] == 22
     assert found["device"] == "a card"
+    assert found["made_with"] == {"pictures": "p", "image_tokenizer": "t", "judge": "j"}
     assert found["seconds"] == {"train": 10, "export": 40, "generate": 40, "evaluate": 40}
     assert [point["step"] for point in found["points"]] == [200, 400, 800, 1600]
     first, last = found["points"][0], found["points"][-1]

@@ -44,6 +44,7 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
     record = {
         "arm": arm, "size": size, "seed": seed, "overrides": [f"alignment.arm={arm}"],
         "parameters": 27_100_000, "device": "a card", "versions": {"torch": "2.11"},
+        "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
         "seconds": {"train": 90.0 + seed, "generate": 12.0, "evaluate": 30.0}, "points": points,
         "losses": [
             {"step": step, "tokens": 32_768 * step, "cross_entropy": 4.0, "alignment": loss}

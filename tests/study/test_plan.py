@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
 
 from plan import ARMS, RECIPE, Plan, Run, read_arms
-from steps import Step
+from steps import Step, with_needs
 
 from arra_med import config
 from arra_med.errors import RequestError
@@ -106,6 +106,20 @@ def test_arms_of_features_and_start(plan: Plan) -> None:
 def train_step(plan: Plan, arm: str) -> Step:
     run = next(run for run in every_run(plan) if (run.size, run.arm, run.seed) == ("small", arm, 0))
     return next(step for step in plan.steps(run) if step.name.endswith("-train"))
+
+
+def test_training_needs_what_its_arm_reads_and_no_more(plan: Plan) -> None:
+    needs = {arm: set(train_step(plan, arm).needs) for arm in ARM_NAMES}
+    assert needs["none"] == {"tokenize"}
+    assert needs["hybnext"] == needs["rep"] == {"tokenize", "features-cross-modal-cls"}
+    assert needs["mean"] == {"tokenize", "features-cross-modal-mean"}
+    assert needs["vision-only"] == {"tokenize", "features-vision-only-cls"}
+    assert needs["text-first-none"] == {"tokenize", "text-first"}
+    assert needs["text-first-hybnext"] == {"tokenize", "text-first", "features-cross-modal-cls"}
+    run = plan.runs("main", [0])[0]
+    names = {step.name for step in with_needs(list(plan.steps(run)), plan.setup())}
+    assert {"ingest", "tokenizer", "reference", "ingest-judge"} <= names
+    assert not [name for name in names if "teacher" in name or "text-first" in name]
 
 
 def test_only_candidates_see_validation_and_only_the_study_sees_test(plan: Plan) -> None:

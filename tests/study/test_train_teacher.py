@@ -243,7 +243,7 @@ def test_of_augmentation_the_text_tower_stays_as_it_was(
     words = len((folders["text"] / "vocab.txt").read_text().splitlines())
     visual, text = scripts["teacher_folder"].build_towers(sizes, words, 0)
     for name, tensor in text.state_dict().items():
-        assert torch.equal(saved["augmentation"][f"text.{name}"], tensor)
+        assert torch.equal(saved["augmentation"][f"text.{name}"], tensor.half())
     moved = [
         not torch.equal(saved[objective][f"visual.{name}"], tensor)
         for objective in folders
