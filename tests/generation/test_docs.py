@@ -114,7 +114,12 @@ def test_the_preview_s_command_serves_its_page(place: Path) -> None:
     (command,) = (c for c in COMMANDS if "--preview" in c)
     arguments = [sys.executable, "-m", "arra_med", *shlex.split(command)[1:], "--port", "0"]
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell starts its background jobs, and these tests may be one, deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as job:
         assert job.stdout is not None
         assert job.stderr is not None
