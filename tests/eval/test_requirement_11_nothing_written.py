@@ -22,6 +22,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
     return save_small(tmp_path_factory.mktemp("small") / "prepared")
 
 
+def alive(process: int) -> bool:
+    """Whether it runs: another test's shared memory bears the number of a process that does."""
+    return Path(f"/proc/{process}").exists()
+
+
 def files_under(*folders: Path) -> set[str]:
     return {str(path) for folder in folders for path in folder.rglob("*")}
 
@@ -47,11 +52,10 @@ def test_requirement_11_nothing_is_written_even_after_an_exception(
 
 
 def test_requirement_11_worker_processes_leave_nothing_either(
-    small: PreparedFolder, tmp_path: Path
+    small: PreparedFolder, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A process of its own: what its workers' server keeps is gone when it ends."""
-    scratch, script = tmp_path / "tmp", tmp_path / "script.py"
-    scratch.mkdir()
+    scratch, script = tmp_path_factory.mktemp("t"), tmp_path / "script.py"  # sockets' paths: 108
     script.write_text(
         f"""
 if __name__ == "__main__":
@@ -88,4 +92,5 @@ if __name__ == "__main__":
     assert "UnidentifiedImageError" in done.stderr
     assert files_under(scratch) == set()
     assert files_under(small.folder.parent) == before
-    assert not [name for name in files_under(shared) - memory if "torch_" in name]
+    left = [name for name in files_under(shared) - memory if "torch_" in name]
+    assert not [name for name in left if not alive(int(name.split("torch_")[1].split("_")[0]))]
