@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from steps import Step
+from steps import Step, with_needs
 
 from arra_med import config
 from arra_med.errors import RequestError
@@ -58,6 +58,21 @@ class Run:
         return "-".join([self.size, self.arm, f"seed{self.seed}"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is to be run.
+
+    Attributes:
+        steps: all of it, needs first.
+        runs: whose results are the study's.
+        candidates: whose results are a choice on validation.
+    """
+
+    steps: list[Step]
+    runs: list[Run]
+    candidates: list[Run]
+
+
 class Plan:
     """Steps of a study in one folder.
 
@@ -80,14 +95,29 @@ class Plan:
         """What a run writes."""
         return self.output / "runs" / run.name
 
-    def runs(self, group: str, seeds: Sequence[int]) -> list[Run]:
-        """Every run of a group.
+    def select(self, what: Sequence[str], seeds: Sequence[int]) -> Selection:
+        """Steps of groups, of ``choose``, of ``setup``, or single steps of the setup by name.
 
         Raises:
-            RequestError: if there is no such group.
+            RequestError: if there is nothing of a name.
         """
-        if group not in self.arms["groups"]:
-            raise RequestError(f"no group {group!r}: there are {', '.join(self.arms['groups'])}")
+        setup = {step.name: step for step in self.setup()}
+        groups = self.arms["groups"]
+        if unknown := [word for word in what if word not in {"setup", "choose", *groups, *setup}]:
+            raise RequestError(
+                f"nothing is called {', '.join(unknown)}: there are setup, choose, the groups "
+                f"{', '.join(groups)}, and the steps {', '.join(setup)}"
+            )
+        runs = [run for word in what if word in groups for run in self.runs(word, seeds)]
+        candidates = self.candidates() if "choose" in what else []
+        wanted = [step for name, step in setup.items() if name in what or "setup" in what]
+        wanted += [step for run in [*candidates, *runs] for step in self.steps(run)]
+        return Selection(
+            steps=with_needs(wanted, list(setup.values())), runs=runs, candidates=candidates
+        )
+
+    def runs(self, group: str, seeds: Sequence[int]) -> list[Run]:
+        """Every run of a group."""
         chosen = self.arms["groups"][group]
         points = tuple(chosen.get("points", self.arms["points"]))
         return [

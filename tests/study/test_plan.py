@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
 
 from plan import ARMS, RECIPE, Plan, Run, read_arms
-from steps import Step, with_needs
+from steps import Step
 
 from arra_med import config
 from arra_med.errors import RequestError
@@ -116,10 +116,23 @@ def test_training_needs_what_its_arm_reads_and_no_more(plan: Plan) -> None:
     assert needs["vision-only"] == {"tokenize", "features-vision-only-cls"}
     assert needs["text-first-none"] == {"tokenize", "text-first"}
     assert needs["text-first-hybnext"] == {"tokenize", "text-first", "features-cross-modal-cls"}
-    run = plan.runs("main", [0])[0]
-    names = {step.name for step in with_needs(list(plan.steps(run)), plan.setup())}
-    assert {"ingest", "tokenizer", "reference", "ingest-judge"} <= names
-    assert not [name for name in names if "teacher" in name or "text-first" in name]
+    names = {step.name for step in plan.select(["main"], [0]).steps}
+    assert {"ingest", "tokenizer", "reference", "ingest-judge", "teacher-cross-modal"} <= names
+    assert not {"teacher-vision-only", "features-cross-modal-mean", "text-first"} & names
+
+
+def test_what_is_asked_for_is_selected(plan: Plan) -> None:
+    asked = plan.select(["choose", "features-cross-modal-cls"], [0, 1, 2])
+    names = {step.name for step in asked.steps}
+    assert {"features-cross-modal-cls", "teacher-cross-modal", "reference"} <= names
+    assert asked.runs == []
+    assert [run.split for run in asked.candidates] == ["validate"] * len(asked.candidates)
+    assert {step.name for step in plan.select(["setup"], []).steps} == {
+        step.name for step in plan.setup()
+    }
+    both = plan.select(["main", "large"], [0, 1])
+    assert len(both.runs) == 8
+    assert len({step.name for step in both.steps}) == len(both.steps)
 
 
 def test_only_candidates_see_validation_and_only_the_study_sees_test(plan: Plan) -> None:
@@ -159,6 +172,6 @@ def test_judge_and_extractor_never_see_the_studys_pictures(plan: Plan) -> None:
     assert len(set(seeds.values())) == len(seeds) == 3
 
 
-def test_an_unknown_group_is_named(plan: Plan) -> None:
-    with pytest.raises(RequestError, match=r"no group 'mian': there are main, large"):
-        plan.runs("mian", [0])
+def test_an_unknown_word_is_named(plan: Plan) -> None:
+    with pytest.raises(RequestError, match=r"nothing is called mian: .* the groups main, large"):
+        plan.select(["mian", "setup"], [0])
