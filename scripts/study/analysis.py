@@ -108,7 +108,7 @@ def load(folder: Path) -> Study:
 
 def _check_alike(runs: Sequence[Run]) -> None:
     """Refuse runs that learned from other pictures or codes, or were judged by other networks."""
-    for what in ("pictures", "image_tokenizer", "judge"):
+    for what in runs[0].record["made_with"]:
         found = Counter(run.record["made_with"][what] for run in runs)
         usual = found.most_common(1)[0][0]
         others = [run.path.stem for run in runs if run.record["made_with"][what] != usual]

@@ -11,12 +11,13 @@ from safetensors import safe_open
 from steps import ended, mark_of
 
 from arra_med.schema import SPLITS
-from arra_med.store import PreparedFolder, canonical_json, write_atomic
+from arra_med.store import PreparedFolder, canonical_json, fingerprint, write_atomic
 from arra_med.tokenizers.base import load_tokenizer
 
 Json = dict[str, Any]
 
 _VALUES = ("precision", "recall", "density", "coverage", "fd")
+_DRAWING = ("guidance", "guidance_schedule", "temperature", "top_k", "top_p")
 _LOSSES_KEPT = 160
 
 
@@ -44,6 +45,9 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                 "measures": measures(evaluation),
             }
         )
+    drawn = _read(plan.point_folder(run, run.points[-1]) / "generated" / "manifest.json")["config"]
+    limit = record["training"]["gradient_clipping"]
+    clipped = [line["gradient_norm"] > limit for line in trained]
     _write(
         results / "runs" / f"{run.name}.json",
         {
@@ -57,10 +61,21 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                 "pictures": evaluation["protocol"]["prepared"],
                 "image_tokenizer": record["image_tokenizer"],
                 "judge": evaluation["protocol"]["judges"][0]["weights_sha256"],
+                "training": fingerprint(record["training"]),
+                "drawing": fingerprint({name: drawn[name] for name in _DRAWING}),
             },
             "versions": evaluation["protocol"]["versions"],
             "seconds": _seconds(plan, run),
             "points": points,
+            "clipped_share": sum(clipped) / len(clipped),
+            "validation": [
+                {
+                    "step": step,
+                    "cross_entropy": line["validate/cross_entropy"],
+                    "alignment": line["validate/alignment"] if aligned else None,
+                }
+                for step, line in validated.items()
+            ],
             "losses": [
                 {
                     "step": line["step"],
@@ -81,9 +96,9 @@ def write_choice(plan: Plan, runs: Sequence[Run], results: Path) -> None:
         for guidance in plan.guidances(run):
             folder = plan.point_folder(run, run.points[-1], guidance)
             found = measures(_read(folder / "evaluation" / "results.json"))
-            rows.append({"overrides": list(run.candidate), "guidance": guidance, "measures": found})
-    choose = plan.arms["choose"]
-    about = {name: choose[name] for name in ("size", "arm", "seed")}
+            row = {"arm": run.arm.partition("-")[0], "overrides": list(run.candidate)}
+            rows.append({**row, "guidance": guidance, "measures": found})
+    about = {name: plan.arms["choose"][name] for name in ("size", "seed")}
     _write(results / "choice.json", {**about, "split": "validate", "candidates": rows})
 
 

@@ -44,7 +44,8 @@ MEASURES = {
         Measure(key="view_agreement", label="view agreement", aim="higher"),
         Measure(key="fine_detail", label="fine detail", aim=None),  # more than real is no better
         Measure(key="diversity", label="MS-SSIM between pictures", aim=None),
-        Measure(key="copies", label="copies of training pictures", aim="lower"),
+        # 1 % of held-out films are as near in each space: some matches are expected by chance
+        Measure(key="copies", label="films nearer to a training film than most", aim=None),
         Measure(key="cross_entropy", label="validation cross-entropy", aim="lower"),
     )
 }

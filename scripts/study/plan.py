@@ -126,10 +126,13 @@ class Plan:
         ]
 
     def candidates(self) -> list[Run]:
-        """Runs of the arm without alignment by which settings are chosen, on validation."""
-        choose = self.arms["choose"]
-        where = choose["size"], choose["arm"], choose["seed"], tuple(self.arms["points"][-1:])
-        return [self._run(*where, split="validate", more=(given,)) for given in choose["training"]]
+        """Runs by which settings are chosen, on validation."""
+        choose, points = self.arms["choose"], tuple(self.arms["points"][-1:])
+        return [
+            self._run(choose["size"], arm, choose["seed"], points, split="validate", more=(given,))
+            for arm in choose["arms"]
+            for given in choose["training"]
+        ]
 
     def _run(
         self,
@@ -211,7 +214,7 @@ class Plan:
             )  # fmt: skip
         yield Step(  # 16 bytes a parameter each; nothing reads them any more
             name=f"{run.name}-tidy",
-            command=("rm", "-r", str(folder / "run" / "checkpoints")),
+            command=("rm", "-rf", str(folder / "run" / "checkpoints")),
             needs=tuple(_export(run, point) for point in run.points),
         )
         for point in run.points:

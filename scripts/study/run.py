@@ -41,7 +41,7 @@ def main() -> int:
                 asked.steps,
                 plan.output,
                 jobs=options.jobs,
-                gpus=options.gpus,
+                gpus=_gpus(options),
                 device=_device(options),
             )
     except RequestError as error:
@@ -88,8 +88,13 @@ def _device(options: argparse.Namespace) -> str:
     """What the results say they were made on."""
     if not torch.cuda.is_available():
         return f"{available_cores()} CPU cores"
-    count = len(options.gpus) or torch.cuda.device_count()
-    return f"{count} × {torch.cuda.get_device_name()}, {options.jobs} commands at a time"
+    name = torch.cuda.get_device_name()
+    return f"{len(_gpus(options))} × {name}, {options.jobs} commands at a time"
+
+
+def _gpus(options: argparse.Namespace) -> list[str]:
+    """Numbers of the CUDA devices to use: those given, or all."""
+    return options.gpus or [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _options() -> argparse.Namespace:

@@ -48,7 +48,7 @@ def judge_teacher(
     Returns:
         By ``cls`` and ``mean``: ``auroc`` by finding, ``macro_auroc`` (``None`` without a finding),
         ``view_accuracy`` and ``view_majority``, the share of the commonest view (both ``None``
-        without two views); with text, also ``retrieval``.
+        without two views), and how much the vectors differ; with text, also ``retrieval``.
     """
     options = TEACHERS.get(TEACHER).Options(weights=folder)
     teacher = teacher_model(Features(teacher=PluginConfig(name=TEACHER, options=options)))
@@ -62,6 +62,7 @@ def judge_teacher(
         quality[name] = _probe_findings(
             prepared.label_names, vectors, train, of_validate[name], validate
         ) | _probe_view(vectors, train, of_validate[name], validate)
+        quality[name] |= _spread(vectors)
     if with_text:
         quality["retrieval"] = _retrieval(folder, prepared, validate, device)
     return quality
@@ -89,6 +90,20 @@ def _vectors(
     order = [place[key] for key in wanted]
     return {
         name: torch.cat([batch[name] for batch in batches]).numpy()[order] for name in batches[0]
+    }
+
+
+def _spread(vectors_ND: np.ndarray) -> dict[str, float]:
+    """How much the vectors differ from picture to picture: what alignment can ask for.
+
+    ``constant_loss``: mean 1 - cos of the best constant answer, 0 if all vectors point the same
+    way. ``dimensions``: participation ratio of their covariance, (Σλ)² / Σλ².
+    """
+    unit = vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    variances = np.linalg.eigvalsh(np.cov(vectors_ND.astype(np.float64).T))
+    return {
+        "constant_loss": float(1 - np.linalg.norm(unit.mean(axis=0))),
+        "dimensions": float(variances.sum() ** 2 / (variances**2).sum()),
     }
 
 

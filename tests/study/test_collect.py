@@ -63,17 +63,24 @@ def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bo
     lines = []
     for step in range(10, 1601, 10):
         lines.append({"step": step, "cross_entropy": 7 - step / 400, "alignment": 0.5 * aligned})
+        lines[-1]["gradient_norm"] = 5.0 if step <= 400 else 0.5
         if step % 200 == 0:
             lines.append({"step": step, "validate/cross_entropy": 8 - step / 400})
+            lines[-1]["validate/alignment"] = 0.75
     text = "".join(json.dumps(line) + "\n" for line in lines)
     write_atomic(folder / "run" / "metrics.jsonl", text.encode())
     record = {
-        "training": {"batch_size": 128}, "alignment": {"enabled": aligned}, "image_tokenizer": "t",
+        "training": {"batch_size": 128, "gradient_clipping": 4.0},
+        "alignment": {"enabled": aligned}, "image_tokenizer": "t",
     }  # fmt: skip
     write_atomic(folder / "run" / "run.json", json.dumps(record).encode())
     for point in run.points:
         path = plan.point_folder(run, point) / "evaluation" / "results.json"
         write_atomic(path, json.dumps(evaluation(fd=20 - point / 100)).encode())
+        drawing = {"guidance": 3.0, "guidance_schedule": "constant", "temperature": 1.0}
+        drawing |= {"top_k": 10, "top_p": 1.0, "limit": None}
+        manifest = path.parents[1] / "generated" / "manifest.json"
+        write_atomic(manifest, json.dumps({"config": drawing}).encode())
     export = folder / f"export-{run.points[-1]}"
     export.mkdir()
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, export / "model.safetensors")
@@ -95,7 +102,14 @@ def test_a_run_s_results(
     assert found["overrides"] == plan.arms["arms"][arm]
     assert found["parameters"] == 22
     assert found["device"] == "a card"
-    assert found["made_with"] == {"pictures": "p", "image_tokenizer": "t", "judge": "j"}
+    made_with = found["made_with"]
+    assert made_with["pictures"] == "p"
+    assert made_with["image_tokenizer"] == "t"
+    assert made_with["judge"] == "j"
+    assert {"training", "drawing"} < made_with.keys()
+    assert found["clipped_share"] == 40 / 160
+    assert len(found["validation"]) == 8
+    assert found["validation"][0]["alignment"] == (0.75 if arm == "hybnext" else None)
     assert found["seconds"] == {"train": 10, "export": 40, "generate": 40, "evaluate": 40}
     assert [point["step"] for point in found["points"]] == [200, 400, 800, 1600]
     first, last = found["points"][0], found["points"][-1]
@@ -121,9 +135,11 @@ def test_candidates_results(plan: Plan, tmp_path: Path) -> None:
             write_atomic(path, json.dumps(evaluation(fd=10 + guidance)).encode())
     collect.write_choice(plan, runs, tmp_path)
     found = json.loads((tmp_path / "choice.json").read_text())
-    assert (found["arm"], found["split"]) == ("none", "validate")
+    assert (found["size"], found["split"]) == ("small", "validate")
     choose = plan.arms["choose"]
-    assert [(row["overrides"], row["guidance"]) for row in found["candidates"]] == [
-        ([given], guidance) for given in choose["training"] for guidance in choose["guidance"]
-    ]
+    rows = [(row["arm"], row["overrides"], row["guidance"]) for row in found["candidates"]]
+    assert rows == [
+        (arm, [given], guidance)
+        for arm in choose["arms"] for given in choose["training"] for guidance in choose["guidance"]
+    ]  # fmt: skip
     assert found["candidates"][1]["measures"]["fd"]["value"] == 10 + choose["guidance"][1]

@@ -144,7 +144,7 @@ def test_only_candidates_see_validation_and_only_the_study_sees_test(plan: Plan)
         }
         if drawn:
             assert drawn == ({"validate"} if run.candidate else {"test"})
-    assert {run.arm.partition("-")[0] for run in plan.candidates()} == {"none"}
+    assert {run.arm.partition("-")[0] for run in plan.candidates()} == {"none", "hybnext"}
     assert not {run.seed for run in plan.candidates()} & {0, 1, 2}
 
 

@@ -264,6 +264,18 @@ def test_quality_says_what_the_teacher_sees(folders: dict[str, Path]) -> None:
     assert 0 <= text["retrieval"]["recall@1"] <= text["retrieval"]["recall@5"] == 1
 
 
+@pytest.mark.parametrize(
+    ("vectors", "loss", "dimensions"),
+    [([[1, 0], [-1, 0], [0, 1], [0, -1]], 1, 2), ([[1, 0], [3, 0]], 0, 1)],
+)
+def test_the_spread_of_vectors_by_hand(
+    scripts: dict[str, Any], vectors: list[list[float]], loss: float, dimensions: float
+) -> None:
+    found = scripts["teacher_quality"]._spread(np.array(vectors, np.float32))
+    assert found["constant_loss"] == pytest.approx(loss)
+    assert found["dimensions"] == pytest.approx(dimensions)
+
+
 def test_the_same_seed_gives_the_same_weights(
     command: Command, prepared: PreparedFolder, tmp_path: Path
 ) -> None:
