@@ -183,7 +183,7 @@ def fit(options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> 
             "channels": prepared.channels,
             "findings": findings,
             "not_judged": not_judged,
-            "dataset": prepared.manifest["config"]["dataset"]["name"],
+            "dataset": prepared.dataset,
             "train_pictures": len(rows),
             "fitted_on": prepared.content_hash,
             "fitted_splits": ["train"],

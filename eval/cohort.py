@@ -146,7 +146,7 @@ def load_cohort(
     ]
     return Cohort(
         **vars(drawn),
-        dataset=str(prepared.manifest["config"]["dataset"]["name"]),
+        dataset=prepared.dataset,
         samples=samples,
         real=prepared.images([sample["key"] for sample in samples]),
         flow=[{"step": step, "count": count} for step, count in flow],

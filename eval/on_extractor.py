@@ -134,7 +134,7 @@ def training_features(
     return features, {
         "extractor": identity,
         "extractor_name": extractor.info.name,
-        "dataset": prepared.manifest["config"]["dataset"]["name"],
+        "dataset": prepared.dataset,
         "train_pictures": len(rows),
         "fitted_on": prepared.content_hash,
         "fitted_splits": ["train"],

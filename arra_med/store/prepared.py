@@ -68,6 +68,11 @@ class PreparedFolder:
         return sha256_bytes(canonical_json(self.manifest["files"]).encode())
 
     @property
+    def dataset(self) -> str:
+        """Name of the adapter that the pictures came through."""
+        return str(self.manifest["config"]["dataset"]["name"])
+
+    @property
     def label_names(self) -> list[str]:
         """Names of the labels, in the file's order."""
         return [field.name for field in self.samples.schema.field("labels").type]

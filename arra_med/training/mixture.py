@@ -44,7 +44,7 @@ class TrainingFolder:
 
     def info(self) -> dict[str, Any]:
         """What an export says of it."""
-        dataset = self.prepared.manifest["config"]["dataset"]["name"]
+        dataset = self.prepared.dataset
         return {"dataset": dataset, **self.identity()}
 
 

@@ -22,37 +22,22 @@ from arra_med.datasets.phantom.findings import (
     Size,
     lobe_side,
 )
-
-_GRADE: dict[Size, int] = {"small": 0, "moderate": 1, "large": 2}
+from arra_med.datasets.phantom.rich_layers import GRADE, LungLayers
 
 
 @dataclass(kw_only=True)
-class Lung:
-    """One lung as layers of a film, ``(size, size)`` float32.
+class Lung(LungLayers):
+    """One lung.
 
     Attributes:
         side: of the patient.
-        chest: 1 inside its outline, softened.
-        wall: centimetres from the inner chest wall, along x.
-        heart: 1 where the heart is.
+        wall: centimetres from the inner chest wall, along x, ``(size, size)`` float32.
         outline: the lines it was drawn from.
-        air: how airy it is, 0 to about 1.
-        vessels: how much of one lies here, 0 to about 1.
-        extra: absorption of what is in it beside vessels.
     """
 
     side: Side
-    chest: Array
     wall: Array
-    heart: Array
     outline: FrontalAnatomy
-    air: Array
-    vessels: Array
-    extra: Array
-
-    def fill(self, mask: Array, density: float) -> None:
-        """Put something without air where ``mask`` is 1."""
-        self.air = np.asarray(self.air * (1 - density * mask), np.float32)
 
 
 def suffer(
@@ -96,7 +81,7 @@ def _edema(
     canvas: Canvas, anatomy: FrontalAnatomy, lung: Lung, size: Size, rng: np.random.Generator
 ) -> None:
     """Wide blurred vessels, septal lines and a net; then wings of fluid around both hila."""
-    grade, sign = _GRADE[size], SIGN[lung.side]
+    grade, sign = GRADE[size], SIGN[lung.side]
     swollen = canvas.soften(lung.vessels, 0.28)
     lung.vessels = np.asarray(0.55 * lung.vessels + (1.1, 1.4, 1.3)[grade] * swollen, np.float32)
     net = np.exp(-((canvas.noise(rng, 0.8) / 0.35) ** 2))
@@ -127,7 +112,7 @@ def _opacity(
     rng: np.random.Generator,
 ) -> None:
     """Several patches with ragged edges that run into each other."""
-    grade = _GRADE[opacity.size]
+    grade = GRADE[opacity.size]
     middle, share = LESION_PLACE[opacity.zone]
     depth = anatomy.dome["right"] - APEX
     num = (4, 6, 9)[grade]
@@ -150,7 +135,7 @@ def _atelectasis(
     collapse: Atelectasis,
     rng: np.random.Generator,
 ) -> None:
-    sign, grade = SIGN[lung.side], _GRADE[collapse.size]
+    sign, grade = SIGN[lung.side], GRADE[collapse.size]
     inner = sign * canvas.x
     dome = lung.outline.dome[lung.side]
     if collapse.lobe is None:  # plates above the diaphragm
@@ -193,7 +178,7 @@ def _pleura(
     change: PleuralChange,
     rng: np.random.Generator,
 ) -> None:
-    sign, grade = SIGN[lung.side], _GRADE[change.size]
+    sign, grade = SIGN[lung.side], GRADE[change.size]
     top, dome, angle = APEX, lung.outline.dome[lung.side], lung.outline.angle[lung.side]
     depth = dome - top
     if change.kind == "thickening":  # a rind along the wall

@@ -17,7 +17,8 @@ from arra_med.datasets.phantom.chest_lateral import (
     spine_x,
 )
 from arra_med.datasets.phantom.findings import ChestSpec, Size
-from arra_med.datasets.phantom.rich_lateral_findings import Profile, suffer_in_profile
+from arra_med.datasets.phantom.rich_lateral_findings import suffer_in_profile
+from arra_med.datasets.phantom.rich_layers import LungLayers
 
 _WIDENING: dict[Size | None, float] = {None: 0.0, "small": 0.10, "moderate": 0.15, "large": 0.20}
 """Absorption that a widened mediastinum adds in front of and behind the airway."""
@@ -76,13 +77,13 @@ def _healthy_lungs(
     anatomy: LateralAnatomy,
     heart: Array,
     rng: np.random.Generator,
-) -> Profile:
+) -> LungLayers:
     """Both lungs over each other."""
     chest = canvas.fill(profile_outline(anatomy), edge=0.18)
     air = chest * (0.80 + 0.012 * (canvas.y - 16) + 0.06 * spec.habitus.emphysema)
     lines, widths = _vessel_tree(rng)
     vessels = canvas.soften(canvas.ribbons(lines, widths), 0.07) * rng.uniform(0.75, 1.15)
-    return Profile(
+    return LungLayers(
         chest=chest,
         heart=heart,
         air=np.asarray(air, np.float32),

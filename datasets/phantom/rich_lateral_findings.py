@@ -1,10 +1,8 @@
 """What the lungs of a rich lateral chest suffer from; both lie over each other there."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from arra_med.datasets.phantom.canvas import Array, Canvas, curve, step
+from arra_med.datasets.phantom.canvas import Canvas, curve, step
 from arra_med.datasets.phantom.chest_anatomy import APEX
 from arra_med.datasets.phantom.chest_lateral import (
     LESION_PLACE,
@@ -22,38 +20,14 @@ from arra_med.datasets.phantom.findings import (
     PleuralChange,
     Size,
 )
-
-_GRADE: dict[Size, int] = {"small": 0, "moderate": 1, "large": 2}
-
-
-@dataclass(kw_only=True)
-class Profile:
-    """Both lungs as layers of a lateral film, ``(size, size)`` float32.
-
-    Attributes:
-        chest: 1 inside their outline, softened.
-        heart: 1 where the heart is.
-        air: how airy they are, 0 to about 1.
-        vessels: how much of one lies here, 0 to about 1.
-        extra: absorption of what is in them beside vessels.
-    """
-
-    chest: Array
-    heart: Array
-    air: Array
-    vessels: Array
-    extra: Array
-
-    def fill(self, mask: Array, density: float) -> None:
-        """Put something without air where ``mask`` is 1; the other lung still lies before it."""
-        self.air = np.asarray(self.air * (1 - density * mask), np.float32)
+from arra_med.datasets.phantom.rich_layers import GRADE, LungLayers
 
 
 def suffer_in_profile(
     canvas: Canvas,
     spec: ChestSpec,
     anatomy: LateralAnatomy,
-    lungs: Profile,
+    lungs: LungLayers,
     rng: np.random.Generator,
 ) -> None:
     """Change the lungs by what a specification names, in place."""
@@ -84,11 +58,11 @@ def suffer_in_profile(
 def _edema(
     canvas: Canvas,
     anatomy: LateralAnatomy,
-    lungs: Profile,
+    lungs: LungLayers,
     size: Size,
     rng: np.random.Generator,
 ) -> None:
-    grade = _GRADE[size]
+    grade = GRADE[size]
     swollen = canvas.soften(lungs.vessels, 0.28)
     lungs.vessels = np.asarray(0.55 * lungs.vessels + (1.1, 1.4, 1.3)[grade] * swollen, np.float32)
     net = np.exp(-((canvas.noise(rng, 0.8) / 0.35) ** 2))
@@ -108,11 +82,11 @@ def _edema(
 def _opacity(
     canvas: Canvas,
     anatomy: LateralAnatomy,
-    lungs: Profile,
+    lungs: LungLayers,
     opacity: Opacity,
     rng: np.random.Generator,
 ) -> None:
-    grade = _GRADE[opacity.size]
+    grade = GRADE[opacity.size]
     middle, share = LESION_PLACE[opacity.zone]
     num = (4, 6, 9)[grade]
     places = rng.normal(0, 1, (num, 2)) * ((1.5, 1.2), (1.9, 1.5), (2.4, 1.8))[grade]
@@ -129,7 +103,7 @@ def _opacity(
 def _nodule(
     canvas: Canvas,
     anatomy: LateralAnatomy,
-    lungs: Profile,
+    lungs: LungLayers,
     nodule: Nodule,
     rng: np.random.Generator,
 ) -> None:
@@ -146,11 +120,11 @@ def _nodule(
 def _atelectasis(
     canvas: Canvas,
     anatomy: LateralAnatomy,
-    lungs: Profile,
+    lungs: LungLayers,
     collapse: Atelectasis,
     rng: np.random.Generator,
 ) -> None:
-    grade, d, dome = _GRADE[collapse.size], anatomy.deep, anatomy.dome
+    grade, d, dome = GRADE[collapse.size], anatomy.deep, anatomy.dome
     if collapse.lobe is None:
         num = (2, 3)[grade]
         x, long = rng.uniform(0.0, 4.0, num), rng.uniform(3.5, 5.5, num)
@@ -178,11 +152,11 @@ def _atelectasis(
 def _pleura(
     canvas: Canvas,
     anatomy: LateralAnatomy,
-    lungs: Profile,
+    lungs: LungLayers,
     change: PleuralChange,
     rng: np.random.Generator,
 ) -> None:
-    grade, d, dome = _GRADE[change.size], anatomy.deep, anatomy.dome
+    grade, d, dome = GRADE[change.size], anatomy.deep, anatomy.dome
     if change.kind == "thickening":  # along the back
         rind = (1.4, 2.0, 2.8)[grade] + 0.12 * canvas.noise(rng, 2.6)
         border = np.interp(canvas.y, (7, 11, 17, dome, anatomy.angle), np.multiply(

@@ -3,6 +3,7 @@
 ``arms.yaml`` says what is compared. Every step is a public command, or a script of this folder.
 """
 
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ class Plan:
         folder = self.folder(run)
         own = [f"seed={run.seed}", *run.overrides, f"paths.output={folder}"]
         every = f"training.checkpoint_every={run.points[0]}"
-        yield self._verb(f"{run.name}-train", "train", *own, every, needs=self._needs(run))
+        yield self._verb(f"{run.name}-train", "train", *own, every, needs=_reads(run.overrides))
         for point in run.points:
             yield self._verb(
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
@@ -220,20 +221,6 @@ class Plan:
         for point in run.points:
             for guidance in self.guidances(run):
                 yield from self._point(run, point, own, guidance)
-
-    def _needs(self, run: Run) -> tuple[str, ...]:
-        """Steps of the setup that training reads from, by what the run's settings say."""
-        settings = config.load(Settings, RECIPE, run.overrides)
-        needs = ["tokenize"]
-        assert settings.backbone is not None
-        if settings.backbone.pretrained is not None:
-            needs.append("text-first")
-        if settings.alignment.enabled:
-            assert settings.features is not None
-            weights: Path = settings.features.teacher.options.weights
-            teacher = next(name for name in TEACHERS if weights.name.endswith(f"-{name}"))
-            needs.append(f"features-{teacher}-{settings.features.aggregation}")
-        return tuple(needs)
 
     def guidances(self, run: Run) -> Sequence[float | None]:
         """Scales of guidance to draw with; ``None`` is the recipe's."""
@@ -288,6 +275,22 @@ class Plan:
 
 def _script(name: str, script: str, *arguments: str, needs: tuple[str, ...]) -> Step:
     return Step(name=name, command=(sys.executable, str(HERE / script), *arguments), needs=needs)
+
+
+@functools.cache  # reading settings takes a while, and steps are listed more than once
+def _reads(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """Steps of the setup that training reads from, by what its settings say."""
+    settings = config.load(Settings, RECIPE, overrides)
+    needs = ["tokenize"]
+    assert settings.backbone is not None
+    if settings.backbone.pretrained is not None:
+        needs.append("text-first")
+    if settings.alignment.enabled:
+        assert settings.features is not None
+        weights: Path = settings.features.teacher.options.weights
+        teacher = next(name for name in TEACHERS if weights.name.endswith(f"-{name}"))
+        needs.append(f"features-{teacher}-{settings.features.aggregation}")
+    return tuple(needs)
 
 
 def _export(run: Run, point: int) -> str:

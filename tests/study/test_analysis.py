@@ -2,15 +2,11 @@
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
-
 from analysis import (
     Contrast,
     Study,

@@ -1,19 +1,15 @@
 """Raw results of finished runs: what is taken from where."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
-from safetensors.torch import save_file
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
-
 import analysis
 import collect
+import pytest
+import torch
 from plan import ARMS, Plan, Run, read_arms
+from safetensors.torch import save_file
 
 from arra_med.store import write_atomic
 

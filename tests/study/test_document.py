@@ -2,16 +2,12 @@
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
-
 import document
 import figures
+import pytest
 from analysis import load
 
 STUDY = Path(__file__).parents[2] / "scripts" / "study"

@@ -1,13 +1,9 @@
 """The study's steps: every command reads, every arm is what its name says."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
-
 from plan import ARMS, RECIPE, Plan, Run, read_arms
 from steps import Step
 

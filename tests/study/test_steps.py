@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
-
 from steps import Step, ended, mark_of, run_steps
 
 from arra_med.errors import RequestError
