@@ -26,7 +26,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from arra_med.datasets.phantom.findings import FINDINGS
+from arra_med.datasets.phantom.findings import RICH_FINDINGS
 from arra_med.errors import RequestError
 from arra_med.eval.plain_folder import OfferedPictures, open_pictures
 from arra_med.picture_loader import to_picture
@@ -72,7 +72,7 @@ def choose(rows: Sequence[Mapping[str, Any]]) -> list[Film]:
     }
     prompts = {row["key"]: row["prompt"] for row in rows}
     films = []
-    for finding in (*FINDINGS, NORMAL):
+    for finding in (*RICH_FINDINGS, NORMAL):
         if finding == NORMAL:
             alone = [key for key, names in present.items() if names == {NO_FINDING}]
             some = [key for key, names in present.items() if not names - {NO_FINDING}]
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RequestError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    left_out = {*FINDINGS, NORMAL} - {film.finding for film in films}
+    left_out = {*RICH_FINDINGS, NORMAL} - {film.finding for film in films}
     for finding in sorted(left_out):
         print(f"no prompt shows {finding}: it has no row", file=sys.stderr)
     return 0

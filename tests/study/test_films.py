@@ -1,18 +1,15 @@
 """The sheet of films: prompts chosen by rule, pictures where they belong."""
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import films
 import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "study"))
-
-import films
-
+from arra_med.datasets.phantom.findings import RICH_FINDINGS
 from arra_med.images import encode_png
 from arra_med.store import PreparedFolder
 
@@ -63,10 +60,16 @@ def test_the_choice_does_not_depend_on_the_order() -> None:
     assert films.choose(rows) == films.choose(rows[::-1])
 
 
+def test_every_finding_of_the_study_s_films_has_a_row() -> None:
+    rows = [row(str(number), finding) for number, finding in enumerate(RICH_FINDINGS)]
+    assert [film.finding for film in films.choose(rows)] == list(RICH_FINDINGS)
+    assert len(RICH_FINDINGS) == 12
+
+
 def test_findings_count_and_nothing_else_does() -> None:
     """Uncertain and unknown findings are not present; one that phantoms do not draw still is."""
     uncertain = row("a", "Cardiomegaly", Edema=-1)
-    with_other = row("b", "Cardiomegaly", "Fracture")
+    with_other = row("b", "Cardiomegaly", "Pneumonia")
     [film] = films.choose([uncertain, with_other])
     assert (film.key, film.alone) == ("a", True)
 
