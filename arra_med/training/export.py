@@ -139,7 +139,7 @@ def _backbone_state(setup: Setup, path: Path, zero_stage: int) -> dict[str, Tens
     """The backbone's weights in a checkpoint, whole, in the precision of training."""
     model = setup.model.to(DTYPES[setup.training.precision])
     state = dict(model.backbone.state_dict())  # what is frozen is in no checkpoint
-    saved = _zero3_weights(path) if zero_stage == 3 else _whole_weights(path)
+    saved = _zero3_weights(path) if zero_stage == 3 else whole_weights(path)
     for name, tensor in saved.items():
         if name.startswith(_BACKBONE):
             known = name.removeprefix(_BACKBONE)
@@ -151,7 +151,8 @@ def _backbone_state(setup: Setup, path: Path, zero_stage: int) -> dict[str, Tens
     return state
 
 
-def _whole_weights(path: Path) -> dict[str, Tensor]:
+def whole_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of the whole model in a checkpoint of ZeRO 0 to 2, on the CPU, read when used."""
     file = path / "mp_rank_00_model_states.pt"
     module: dict[str, Tensor] = torch.load(file, map_location="cpu", mmap=True, weights_only=True)[
         "module"

@@ -17,7 +17,8 @@ from scipy.stats import t as student
 
 from arra_med.eval.formatting import Estimate, counted, finite
 
-PLANNED_SEEDS = 3
+FEWEST_SEEDS = 3
+"""With fewer, a verdict says so."""
 LEVEL = 0.95
 """Of every interval over seeds."""
 
@@ -92,7 +93,8 @@ def load(folder: Path) -> Study:
     Raises:
         FileNotFoundError: if there is no run.
         ValueError: if a file is not as :meth:`Run.read` needs it, or runs do not compare, because
-            they learned from other pictures or codes, or were judged by other networks.
+            they learned from other pictures or codes, or were judged by other networks; or runs of
+            one arm had other teachers.
     """
     if not (paths := sorted((folder / "runs").glob("*.json"))):
         raise FileNotFoundError(f"no runs in {folder / 'runs'}: run the study first")
@@ -114,6 +116,11 @@ def _check_alike(runs: Sequence[Run]) -> None:
         others = [run.path.stem for run in runs if run.record["made_with"][what] != usual]
         if others:
             raise ValueError(f"{', '.join(others)}: another {what} than the rest; do not mix them")
+    teachers: dict[Arm, str | None] = {}
+    for run in runs:
+        teacher = run.record["teacher"]
+        if teachers.setdefault((run.size, run.arm), teacher) != teacher:
+            raise ValueError(f"{run.path.stem}: another teacher than other seeds of its arm")
 
 
 def at_point(point: Mapping[str, Any], measure: str) -> Estimate | None:
@@ -216,7 +223,7 @@ def difference(study: Study, contrast: Contrast, measure: str) -> Difference:
     if word in ("lower", "higher"):
         if contrast.simple and aim is not None:
             word += " (better)" if word == aim else " (worse)"
-        if len(by_seed) < PLANNED_SEEDS:
+        if len(by_seed) < FEWEST_SEEDS:
             word += f" with {len(by_seed)} seeds"
     return Difference(by_seed=by_seed, seeds=seeds, verdict=word)
 

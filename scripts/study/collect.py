@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plan import COLLECTIONS, TEACHERS, Plan, Run
+from plan import COLLECTIONS, TEACHERS, UNLABELLED, Plan, Run
 from safetensors import safe_open
 from steps import ended, mark_of
 
@@ -61,13 +61,16 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                 "pictures": evaluation["protocol"]["prepared"],
                 "image_tokenizer": record["image_tokenizer"],
                 "judge": evaluation["protocol"]["judges"][0]["weights_sha256"],
+                "extractors": fingerprint(evaluation["protocol"]["extractors"]),
                 "training": fingerprint(record["training"]),
                 "drawing": fingerprint({name: drawn[name] for name in _DRAWING}),
             },
+            "teacher": drawn["model"]["teacher"]["weights_sha256"] if run.aligned else None,
             "versions": evaluation["protocol"]["versions"],
             "seconds": _seconds(plan, run),
             "points": points,
             "clipped_share": sum(clipped) / len(clipped),
+            "gradients": _read(plan.gradients(run)) if run.aligned else None,
             "validation": [
                 {
                     "step": step,
@@ -113,6 +116,7 @@ def write_setup(plan: Plan, results: Path) -> None:
     fidelity = reference["fidelity"][0]
     real = {
         "fd": _value(fidelity["fd_reference"]),
+        "fd_unlabelled": _value(reference["fidelity"][1]["fd_reference"]),
         "kid": _estimate(fidelity["kid_reference"]),
         **{name: _value(fidelity["prdc_reference"][name]) for name in _VALUES if name != "fd"},
         "auroc": _estimate(reference["judges"][0]["overall"]["auroc_real"]),
@@ -123,6 +127,7 @@ def write_setup(plan: Plan, results: Path) -> None:
     }
     quality = {name: Path(f"{plan.prepared}-teacher-{name}") / "quality.json" for name in TEACHERS}
     teachers = {name: _read(file) for name, file in quality.items() if file.is_file()}
+    second = Path(f"{plan.prepared}-judge-{UNLABELLED}") / "quality.json"
     made = [step for step in plan.setup() if ended(plan.output, step)]
     setup = {
         "collections": {**before.get("collections", {}), **collections},
@@ -133,6 +138,7 @@ def write_setup(plan: Plan, results: Path) -> None:
             for row in reference["judges"][0]["findings"]
             if row["status"] == "scored"
         },
+        "second_extractor": _read(second),
         "reference": {"real": real, "reconstructions": measures(reference)},
     }
     seconds = {step.name: mark_of(plan.output, step.name)["seconds"] for step in made}
@@ -143,6 +149,7 @@ def measures(evaluation: Mapping[str, Any]) -> Json:
     """What a ``results.json`` says of the pictures, by the names of the study's tables."""
     fidelity, overall = evaluation["fidelity"][0], evaluation["judges"][0]["overall"]
     found = {name: _value(fidelity[name]) for name in _VALUES}
+    found["fd_unlabelled"] = _value(evaluation["fidelity"][1]["fd"])
     found |= {
         "fd_infinity": _estimate(fidelity["fd_infinity"]),
         "kid": _estimate(fidelity["kid"]),

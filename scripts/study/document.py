@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import figures
 from analysis import (
+    FEWEST_SEEDS,
     LEVEL,
-    PLANNED_SEEDS,
     Arm,
     Contrast,
     Question,
@@ -51,8 +51,8 @@ TEMPLATE, PAGE, FOLDER, FILMS = "study.md.jinja", "study.md", "study", "films.pn
 NOT_RUN, NOTHING = "not yet run", "–"
 SIZES = ("small", "large")
 BESIDE = (
-    "fd_infinity", "density", "coverage", "side_agreement", "view_agreement", "fine_detail",
-    "diversity", "copies",
+    "fd_unlabelled", "fd_infinity", "density", "coverage", "side_agreement", "view_agreement",
+    "fine_detail", "diversity", "copies",
 )  # fmt: skip
 SHORT = ("fd", "kid", "auroc", "text_alignment", "cross_entropy")
 
@@ -117,9 +117,18 @@ QUESTIONS = (
         slug="weight",
         title="How heavy is the alignment term (λ)?",
         arms=_small(
-            ("none", "λ 0"), ("lambda-0.5", "λ 0.5"), ("hybnext", "λ 1"), ("lambda-2", "λ 2")
+            ("none", "λ 0"),
+            ("lambda-0.1", "λ 0.1"),
+            ("lambda-0.5", "λ 0.5"),
+            ("hybnext", "λ 1"),
+            ("lambda-2", "λ 2"),
         ),
-        contrasts=(_less("lambda-0.5", "hybnext"), _less("lambda-2", "hybnext")),
+        contrasts=(
+            _less("lambda-0.1", "none"),
+            _less("lambda-0.1", "hybnext"),
+            _less("lambda-0.5", "hybnext"),
+            _less("lambda-2", "hybnext"),
+        ),
     ),
     Question(
         slug="objective",
@@ -129,9 +138,19 @@ QUESTIONS = (
     ),
     Question(
         slug="teacher",
-        title="Must the teacher have seen text?",
-        arms=_small(_PLAIN, ("hybnext", "cross-modal"), ("vision-only", "pictures alone")),
-        contrasts=(_less("vision-only", "hybnext"), _less("vision-only", "none")),
+        title="What must the teacher have learned from: text, pictures alone, or known findings?",
+        arms=_small(
+            _PLAIN,
+            ("hybnext", "text"),
+            ("vision-only", "pictures alone"),
+            ("supervised", "known findings"),
+        ),
+        contrasts=(
+            _less("vision-only", "hybnext"),
+            _less("vision-only", "none"),
+            _less("supervised", "hybnext"),
+            _less("supervised", "none"),
+        ),
     ),
     Question(
         slug="start",
@@ -144,7 +163,6 @@ QUESTIONS = (
         ),
         contrasts=(
             _less("text-first-hybnext", "text-first-none"),
-            _less("text-first-none", "none"),
             _gain(("text-first-hybnext", "text-first-none"), _PAIR, ("small", "small")),
         ),
     ),
@@ -156,6 +174,7 @@ QUESTIONS = (
     ),
 )
 NUMBERS = {"main": 1, "curves": 2} | {q.slug: n for n, q in enumerate(QUESTIONS, start=3)}
+NUMBERS["pull"] = len(NUMBERS) + 1
 
 
 class Theirs(NamedTuple):
@@ -236,8 +255,7 @@ class Words:
 
     def seeds(self, arm: Arm) -> str:
         """How many seeds of an arm there are."""
-        count = len(self.study.of(arm))
-        return f"{count} of {max(count, PLANNED_SEEDS)}" if count else NOT_RUN
+        return str(len(self.study.of(arm)) or NOT_RUN)
 
     def value(self, arm: Arm, measure: str) -> str:
         """Mean over seeds and its interval, and the number of seeds if some lack the measure."""
@@ -264,6 +282,29 @@ class Words:
     def verdict(self, contrast: Contrast, measure: str) -> str:
         """What the interval says, in words."""
         return difference(self.study, contrast, measure).verdict
+
+    def pull(self, arm: Arm, name: str, *, last: bool = True) -> str:
+        """Mean over seeds of what was measured on an aligned arm's first or last checkpoint.
+
+        Args:
+            arm: aligned.
+            name: ``ratio`` of the weighted alignment term's gradient to that of cross-entropy,
+                their ``cosine``, or the alignment ``loss`` on the validation split.
+            last: at the last point rather than at the first.
+        """
+        values = []
+        for run in self.study.of(arm).values():
+            at = run.points[-1 if last else 0]["step"]
+            found = run.record["gradients"]
+            point = next(point for point in found["points"] if point["step"] == at)
+            if name == "loss":
+                lines = run.record["validation"]
+                values.append(next(line["alignment"] for line in lines if line["step"] == at))
+            elif name == "ratio":
+                values.append(found["weight"] * point["alignment"] / point["cross_entropy"])
+            else:
+                values.append(point[name])
+        return decimal(sum(values) / len(values))
 
     def pairs(self, contrast: Contrast) -> str:
         """How many seeds a contrast has."""
@@ -347,7 +388,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool) -> str:
         listed=listed, catching_up=catching_up,
         questions=QUESTIONS, main=MAIN, numbers=NUMBERS, paper=PAPER, sizes=SIZES,
         main_measures=figures.MAIN_MEASURES, beside=BESIDE, short=SHORT, measures=MEASURES,
-        planned=PLANNED_SEEDS, level=LEVEL, reach=half_width(PLANNED_SEEDS),
+        fewest=FEWEST_SEEDS, level=LEVEL, reaches={n: half_width(n) for n in (FEWEST_SEEDS, 5)},
         most_seeds=max(map(len, study.runs.values())),
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),

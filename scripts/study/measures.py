@@ -31,6 +31,7 @@ MEASURES = {
     for measure in (
         Measure(key="fd", label="FD", aim="lower"),
         Measure(key="fd_infinity", label="FD∞", aim="lower"),
+        Measure(key="fd_unlabelled", label="FD, second extractor", aim="lower"),
         Measure(key="kid", label="KID", aim="lower"),
         Measure(key="auroc", label="judge's AUROC", aim="higher"),
         Measure(key="missed_per_100", label="missed findings per 100", aim="lower"),

@@ -20,8 +20,10 @@ from arra_med.settings import Settings
 
 HERE = Path(__file__).parent
 RECIPE, ARMS = HERE / "study.yaml", HERE / "arms.yaml"
-TEACHERS = {"cross-modal": "text", "vision-only": "augmentation"}
+TEACHERS = {"cross-modal": "text", "vision-only": "augmentation", "supervised": "labels"}
 """Teacher → what `train_teacher.py` trains it by."""
+UNLABELLED = "unlabelled"
+"""The second extractor: trained as the vision-only teacher is, on the judge's pictures."""
 COLLECTIONS = {
     "teacher": ("21_000", "12", "[0.95, 0.05, 0]"),
     "judge": ("8_400", "13", "[0.95, 0.05, 0]"),
@@ -57,6 +59,11 @@ class Run:
     def name(self) -> str:
         """Of its folder and its results."""
         return "-".join([self.size, self.arm, f"seed{self.seed}"])
+
+    @property
+    def aligned(self) -> bool:
+        """Whether an alignment term is part of its loss."""
+        return "alignment.enabled=false" not in self.overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +103,12 @@ class Plan:
         """What a run writes."""
         return self.output / "runs" / run.name
 
-    def select(self, what: Sequence[str], seeds: Sequence[int]) -> Selection:
+    def select(self, what: Sequence[str], seeds: Sequence[int] = ()) -> Selection:
         """Steps of groups, of ``choose``, of ``setup``, or single steps of the setup by name.
+
+        Args:
+            what: their names.
+            seeds: of the groups' runs; by default as many as each asks for, from 0.
 
         Raises:
             RequestError: if there is nothing of a name.
@@ -117,9 +128,10 @@ class Plan:
             steps=with_needs(wanted, list(setup.values())), runs=runs, candidates=candidates
         )
 
-    def runs(self, group: str, seeds: Sequence[int]) -> list[Run]:
+    def runs(self, group: str, seeds: Sequence[int] = ()) -> list[Run]:
         """Every run of a group."""
         chosen = self.arms["groups"][group]
+        seeds = seeds or range(chosen.get("seeds", self.arms["seeds"]))
         points = tuple(chosen.get("points", self.arms["points"]))
         return [
             self._run(size, arm, seed, points)
@@ -171,6 +183,11 @@ class Plan:
                 )
                 for name, objective in TEACHERS.items()
             ),
+            _script(
+                UNLABELLED, "train_teacher.py", "--prepared", f"{self.prepared}-judge",
+                "--output", f"{self.prepared}-judge-{UNLABELLED}", "--objective", "augmentation",
+                *self._scaled("teacher"), needs=("ingest-judge",),
+            ),
             self._verb("tokenize", "tokenize", needs=("tokenizer",)),
             _script(
                 "reconstructions", "reconstruct.py", "--prepared", str(self.prepared),
@@ -181,7 +198,7 @@ class Plan:
             self._verb(
                 "reference", "evaluate", f"paths.generated={self.output}/reconstructions",
                 f"paths.evaluation={self.output}/reference",
-                needs=("reconstructions", "ingest-judge"),
+                needs=("reconstructions", "ingest-judge", UNLABELLED),
             ),
             _script(
                 "text-first", "train_text.py", "--config", str(RECIPE), "--prepared",
@@ -190,7 +207,8 @@ class Plan:
             ),
         ]  # fmt: skip
         for teacher, aggregation in (
-            ("cross-modal", "cls"), ("cross-modal", "mean"), ("vision-only", "cls"),
+            ("cross-modal", "cls"), ("cross-modal", "mean"),
+            ("vision-only", "cls"), ("supervised", "cls"),
         ):  # fmt: skip
             steps.append(
                 self._verb(
@@ -203,7 +221,7 @@ class Plan:
         return steps
 
     def steps(self, run: Run) -> Iterator[Step]:
-        """Training, and pictures and their evaluation at every point."""
+        """Training, gradients of its checkpoints, and pictures and evaluation at every point."""
         folder = self.folder(run)
         own = [f"seed={run.seed}", *run.overrides, f"paths.output={folder}"]
         every = f"training.checkpoint_every={run.points[0]}"
@@ -213,14 +231,26 @@ class Plan:
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
                 "--checkpoint", f"step-{point:08d}", needs=(f"{run.name}-train",),
             )  # fmt: skip
+        readers = [_export(run, point) for point in run.points]
+        if run.aligned:
+            readers.append(f"{run.name}-gradients")
+            paths = [f"paths.prepared={self.prepared}", f"paths.tokenizer={self.output}/tokenizer"]
+            yield _script(
+                readers[-1], "gradients.py", str(RECIPE), str(self.gradients(run)), *paths, *own,
+                *self._scaled("train"), needs=(f"{run.name}-train",),
+            )  # fmt: skip
         yield Step(  # 16 bytes a parameter each; nothing reads them any more
             name=f"{run.name}-tidy",
             command=("rm", "-rf", str(folder / "run" / "checkpoints")),
-            needs=tuple(_export(run, point) for point in run.points),
+            needs=tuple(readers),
         )
         for point in run.points:
             for guidance in self.guidances(run):
                 yield from self._point(run, point, own, guidance)
+
+    def gradients(self, run: Run) -> Path:
+        """What ``gradients.py`` writes of an aligned run."""
+        return self.folder(run) / "gradients.json"
 
     def guidances(self, run: Run) -> Sequence[float | None]:
         """Scales of guidance to draw with; ``None`` is the recipe's."""

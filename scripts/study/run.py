@@ -1,6 +1,6 @@
 """Run the study, or what of it is not done yet, and write its raw results.
 
-    python scripts/study/run.py                       # main: the two main arms, three seeds
+    python scripts/study/run.py                       # main: the two main arms, five seeds
     python scripts/study/run.py choose                # settings, on validation
     python scripts/study/run.py main large --jobs 4   # groups of arms.yaml
     python scripts/study/run.py setup                 # what arms share: pictures, teachers, judge
@@ -106,7 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("work/study"))
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--arms", type=Path, default=ARMS, help="what is compared")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="those of arms.yaml")
     parser.add_argument("--jobs", type=int, default=2, help="commands at a time")
     parser.add_argument("--gpus", nargs="*", default=[], help="CUDA device numbers, all by default")
     options = parser.parse_args()

@@ -117,7 +117,7 @@ def _probe_findings(
     """AUROC of each finding that is often enough present and absent; others are left out."""
     scores: dict[str, float] = {}
     for name in names:
-        labels = [_known(rows, name) for rows in (train, test)]
+        labels = [known_labels(rows, [name])[:, 0] for rows in (train, test)]
         if any((values == value).sum() < FEWEST for values in labels for value in (0, 1)):
             continue
         fitted, held_out = labels
@@ -129,9 +129,10 @@ def _probe_findings(
     return {"macro_auroc": macro, "auroc": scores}
 
 
-def _known(rows: Rows, name: str) -> np.ndarray:
-    """1 present, 0 absent, -1 uncertain or unknown."""
-    return np.array([-1 if (value := row["labels"][name]) is None else value for row in rows])
+def known_labels(rows: Rows, names: Sequence[str]) -> np.ndarray:
+    """``(N, F)`` int64: 1 present, 0 absent, -1 uncertain or unknown."""
+    given = [[row["labels"][name] for name in names] for row in rows]
+    return np.array([[-1 if value is None else value for value in row] for row in given])
 
 
 def _probe_view(

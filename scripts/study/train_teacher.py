@@ -2,8 +2,9 @@
 
     python scripts/study/train_teacher.py --prepared DIR --output DIR --objective text
 
-``text`` contrasts picture and prompt, ``augmentation`` two views of a picture: the same image tower
-from the same start, as many steps, the same optimiser; the text tower then stays random. OUTPUT
+``text`` contrasts picture and prompt, ``augmentation`` two views of a picture, ``labels`` learns
+the known findings: the same image tower from the same start, as many steps, the same optimiser;
+without ``text`` the text tower stays random. OUTPUT
 is read by the package as ``teacher: {name: biomedclip, weights: OUTPUT}`` and as the image-text
 encoder ``biomedclip``. Beside the model lie ``training.json`` (arguments, pictures, losses) and
 ``quality.json`` (probes and retrieval on the validation split).
@@ -25,9 +26,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from contrast import ImageText, TrainingData, TwoViews, train
 from teacher_folder import Sizes, build_towers, learn_vocabulary, save_model, save_tokenizer
-from teacher_quality import judge_teacher
+from teacher_quality import Rows, judge_teacher, known_labels
+from teacher_training import ImageText, Labelled, TrainingData, TwoViews, train
 from transformers import BertTokenizer
 
 from arra_med.errors import RequestError, WorkError
@@ -38,6 +39,7 @@ from arra_med.store import PreparedFolder, difference, library_versions
 LOG = logging.getLogger("train_teacher")
 
 RECORD, QUALITY = "training.json", "quality.json"
+OBJECTIVES = ("text", "augmentation", "labels")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     )
     rows = prepared.rows("train")
     prepared.rows("validate")  # known to be there before training starts
-    _check(options, [row["prompt"] for row in rows], prepared.folder)
+    _check(options, rows, prepared.label_names, prepared.folder)
     device = _device(options.device)
 
     partial = output.with_name(f".{output.name}.partial")
@@ -104,7 +106,7 @@ def _train(
     options: argparse.Namespace,
     sizes: Sizes,
     prepared: PreparedFolder,
-    rows: list[dict[str, Any]],
+    rows: Rows,
     folder: Path,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -114,13 +116,15 @@ def _train(
     tokenizer = save_tokenizer(folder, vocabulary)
     data, truncated = _load(prepared, rows, tokenizer, sizes.context_length, device)
     visual, text = build_towers(sizes, len(vocabulary), options.seed)
-    model: ImageText | TwoViews
-    if options.objective == "text":
-        model = ImageText(visual, text, sizes.input_size)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.seed)
+    model: ImageText | TwoViews | Labelled
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        if options.objective == "text":
+            model = ImageText(visual, text, sizes.input_size)
+        elif options.objective == "augmentation":
             model = TwoViews(visual, sizes.embed_dim, sizes.input_size)
+        else:
+            model = Labelled(visual, data.labels.shape[1], sizes.input_size)
     model.to(device)
     steps = options.epochs * (len(rows) // options.batch_size)
     LOG.info("%d pictures, %d word pieces, %d steps", len(rows), len(vocabulary), steps)
@@ -158,7 +162,7 @@ def _train(
 
 def _load(
     prepared: PreparedFolder,
-    rows: list[dict[str, Any]],
+    rows: Rows,
     tokenizer: BertTokenizer,
     context_length: int,
     device: torch.device,
@@ -178,6 +182,7 @@ def _load(
         pixels=torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().to(device),
         ids=ids.to(device),
         prompts=torch.tensor([numbers[text] for text in texts], device=device),
+        labels=torch.from_numpy(known_labels(rows, prepared.label_names)).to(device),
         mean=_three(mean),
         std=_three(std),
     )
@@ -212,7 +217,7 @@ def _finished(output: Path, asked: dict[str, Any]) -> bool:
     return False
 
 
-def _check(options: argparse.Namespace, prompts: list[str], folder: Path) -> None:
+def _check(options: argparse.Namespace, rows: Rows, names: Sequence[str], folder: Path) -> None:
     """Refuse what cannot be trained.
 
     Raises:
@@ -222,17 +227,19 @@ def _check(options: argparse.Namespace, prompts: list[str], folder: Path) -> Non
         if getattr(options, name) <= 0:
             flag = name.replace("_", "-")
             raise RequestError(f"--{flag} must be positive, got {getattr(options, name)}")
-    if not 2 <= options.batch_size <= len(prompts):
+    if not 2 <= options.batch_size <= len(rows):
         raise RequestError(
-            f"--batch-size is {options.batch_size}: expected 2 to {len(prompts)}, as many pictures "
+            f"--batch-size is {options.batch_size}: expected 2 to {len(rows)}, as many pictures "
             f"as the training split of {folder} has"
         )
-    distinct = len(set(prompts))
+    distinct = len({row["prompt"] for row in rows})
     if options.objective == "text" and distinct < 2:
         raise RequestError(
-            f"the {len(prompts)} training pictures of {folder} have {distinct} distinct prompt: "
+            f"the {len(rows)} training pictures of {folder} have {distinct} distinct prompt: "
             "there is nothing to contrast; at least 2 are needed"
         )
+    if options.objective == "labels" and not (known_labels(rows, names) >= 0).any():
+        raise RequestError(f"no training picture of {folder} has a known label to learn")
 
 
 def _device(name: str) -> torch.device:
@@ -252,7 +259,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prepared", type=Path, required=True, help="folder that ingest wrote")
     parser.add_argument("--output", type=Path, required=True, help="folder of the teacher")
-    parser.add_argument("--objective", choices=("text", "augmentation"), required=True)
+    parser.add_argument("--objective", choices=OBJECTIVES, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=256)

@@ -40,7 +40,7 @@ def save(folder: Path, arm: str, seed: int, points: Sequence[Any], size: str = "
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "arm": arm, "size": size, "seed": seed, "points": list(points), "losses": [],
-        "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
+        "teacher": "w", "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
     }  # fmt: skip
     path.write_text(json.dumps(record))
     return path

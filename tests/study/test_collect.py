@@ -26,7 +26,8 @@ def evaluation(fd: float) -> dict[str, Any]:
             {
                 "fd": fd, "fd_infinity": estimate(fd - 0.5), "kid": estimate(0.2),
                 "precision": 0.8, "recall": 0.4, "density": 0.9, "coverage": 0.5,
-            }
+            },
+            {"fd": 2 * fd},
         ],
         "judges": [
             {
@@ -43,6 +44,7 @@ def evaluation(fd: float) -> dict[str, Any]:
         "memorisation": {"num_matches": 3} if fd < 5 else None,
         "protocol": {
             "versions": {"torch": "2.11"}, "prepared": "p", "judges": [{"weights_sha256": "j"}],
+            "extractors": ["e"],
         },
     }  # fmt: skip
 
@@ -75,8 +77,11 @@ def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bo
         write_atomic(path, json.dumps(evaluation(fd=20 - point / 100)).encode())
         drawing = {"guidance": 3.0, "guidance_schedule": "constant", "temperature": 1.0}
         drawing |= {"top_k": 10, "top_p": 1.0, "limit": None}
+        drawing["model"] = {"teacher": {"weights_sha256": "w"} if aligned else None}
         manifest = path.parents[1] / "generated" / "manifest.json"
         write_atomic(manifest, json.dumps({"config": drawing}).encode())
+    if aligned:
+        write_atomic(plan.gradients(run), json.dumps({"weight": 1.0, "points": []}).encode())
     export = folder / f"export-{run.points[-1]}"
     export.mkdir()
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, export / "model.safetensors")
@@ -104,6 +109,8 @@ def test_a_run_s_results(
     assert made_with["judge"] == "j"
     assert {"training", "drawing"} < made_with.keys()
     assert found["clipped_share"] == 40 / 160
+    assert (found["gradients"] is None) == (arm == "none")
+    assert found["teacher"] == (None if arm == "none" else "w")
     assert len(found["validation"]) == 8
     assert found["validation"][0]["alignment"] == (0.75 if arm == "hybnext" else None)
     assert found["seconds"] == {"train": 10, "export": 40, "generate": 40, "evaluate": 40}
@@ -112,6 +119,7 @@ def test_a_run_s_results(
     assert (first["samples"], first["tokens"]) == (200 * 128, 200 * 128 * 256)
     assert last["validation_cross_entropy"] == 4
     assert last["measures"]["fd"] == {"value": 4, "low": None, "high": None}
+    assert last["measures"]["fd_unlabelled"]["value"] == 8
     assert last["measures"]["auroc"] == estimate(0.9)
     assert last["measures"]["copies"]["value"] == 3
     assert "copies" not in first["measures"]

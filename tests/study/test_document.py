@@ -40,8 +40,20 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
     record = {
         "arm": arm, "size": size, "seed": seed, "overrides": [f"alignment.arm={arm}"],
         "parameters": 27_100_000, "device": "a card", "versions": {"torch": "2.11"},
+        "teacher": None if loss is None else "w", "clipped_share": 0.25,
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
         "seconds": {"train": 90.0 + seed, "generate": 12.0, "evaluate": 30.0}, "points": points,
+        "validation": [
+            {"step": step, "cross_entropy": 4.0, "alignment": loss and loss / step}
+            for step in (1, 4, 16)
+        ],
+        "gradients": loss and {
+            "weight": 2.0,
+            "points": [
+                {"step": step, "cross_entropy": 4.0, "alignment": 1.0 + seed, "cosine": 1 / step}
+                for step in (1, 4, 16)
+            ],
+        },
         "losses": [
             {"step": step, "tokens": 32_768 * step, "cross_entropy": 4.0, "alignment": loss}
             for step in range(1, 17)
@@ -141,7 +153,7 @@ def test_an_arm_that_was_not_run_is_said_and_not_filled(results: Path) -> None:
     large = text.split("### Large model")[1].split('<a id="curves">')[0]
     assert large.split("![")[0].strip() == "Not yet run."
     one = rows_of(text, "`rep`: one token")[0]
-    assert one[1:3] == ["1 of 3", "1.000"]
+    assert one[1:3] == ["1", "1.000"]
     assert rows_of(text, "`rep` − `none`")[0][2] == "0.0000: no interval from 1 seed"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan import ARMS, RECIPE, Plan, Run, read_arms
+from plan import ARMS, RECIPE, UNLABELLED, Plan, Run, read_arms
 from steps import Step
 
 from arra_med import config
@@ -64,6 +64,7 @@ def test_every_arm_is_in_a_group_and_in_the_main_size(plan: Plan) -> None:
         ("rep", {"span": "rep"}),
         ("layer-middle", {"layer": 4}),
         ("layer-late", {"layer": 7}),
+        ("lambda-0.1", {"weight": 0.1}),
         ("lambda-0.5", {"weight": 0.5}),
         ("lambda-2", {"weight": 2.0}),
         ("mse", {"objective": "mse"}),
@@ -92,6 +93,9 @@ def test_arms_of_features_and_start(plan: Plan) -> None:
     assert (mean.aggregation, main.aggregation, vision.aggregation) == ("mean", "cls", "cls")
     assert mean.teacher == main.teacher
     assert vision.teacher.options.weights == Path(f"{plan.prepared}-teacher-vision-only")
+    supervised = settings(train_step(plan, "supervised")).features
+    assert supervised is not None
+    assert supervised.teacher.options.weights == Path(f"{plan.prepared}-teacher-supervised")
     for arm in ("text-first-none", "text-first-hybnext"):
         backbone = settings(train_step(plan, arm)).backbone
         assert backbone is not None
@@ -99,14 +103,23 @@ def test_arms_of_features_and_start(plan: Plan) -> None:
         assert backbone.pretrained == Path(f"{plan.prepared}-text-first")
 
 
+def run_of(plan: Plan, arm: str) -> Run:
+    return next(
+        run for run in every_run(plan) if (run.size, run.arm, run.seed) == ("small", arm, 0)
+    )
+
+
 def train_step(plan: Plan, arm: str) -> Step:
-    run = next(run for run in every_run(plan) if (run.size, run.arm, run.seed) == ("small", arm, 0))
-    return next(step for step in plan.steps(run) if step.name.endswith("-train"))
+    steps = plan.steps(run_of(plan, arm))
+    return next(step for step in steps if step.name.endswith("-train"))
 
 
 def test_training_needs_what_its_arm_reads_and_no_more(plan: Plan) -> None:
     needs = {arm: set(train_step(plan, arm).needs) for arm in ARM_NAMES}
     assert needs["none"] == {"tokenize"}
+    kinds = {arm: [step.name for step in plan.steps(run_of(plan, arm))] for arm in ARM_NAMES}
+    measured = {arm for arm, names in kinds.items() if any("-gradients" in name for name in names)}
+    assert measured == ARM_NAMES - {"none", "text-first-none"}
     assert needs["hybnext"] == needs["rep"] == {"tokenize", "features-cross-modal-cls"}
     assert needs["mean"] == {"tokenize", "features-cross-modal-mean"}
     assert needs["vision-only"] == {"tokenize", "features-vision-only-cls"}
@@ -126,6 +139,7 @@ def test_what_is_asked_for_is_selected(plan: Plan) -> None:
     assert {step.name for step in plan.select(["setup"], []).steps} == {
         step.name for step in plan.setup()
     }
+    assert [len(plan.runs(group)) for group in ("main", "large")] == [10, 6]
     both = plan.select(["main", "large"], [0, 1])
     assert len(both.runs) == 8
     assert len({step.name for step in both.steps}) == len(both.steps)
@@ -157,8 +171,12 @@ def test_points_are_checkpoints_of_the_recipe(plan: Plan) -> None:
 def test_judge_and_extractor_never_see_the_studys_pictures(plan: Plan) -> None:
     read = settings(train_step(plan, "none"))
     assert read.evaluation is not None
-    plugins = [*read.evaluation.judges, *read.evaluation.extractors, *read.evaluation.image_text]
+    first, second = read.evaluation.extractors
+    plugins = [*read.evaluation.judges, first, *read.evaluation.image_text]
     assert {plugin.options.fit_on for plugin in plugins} == {Path(f"{plan.prepared}-judge")}
+    trained = next(step for step in plan.setup() if step.name == UNLABELLED).command
+    assert trained[trained.index("--prepared") + 1] == f"{plan.prepared}-judge"
+    assert str(second.options.teacher.options.weights) == trained[trained.index("--output") + 1]
     seeds = {
         name: settings(step).ingest.dataset.options.seed  # type: ignore[union-attr]
         for step in plan.setup()

@@ -33,7 +33,7 @@ SMALL = {
     "vision-model": "test_vit", "embed-dim": 16, "text-width": 64, "text-layers": 1,
     "context-length": 24, "batch-size": 12, "learning-rate": 2e-3, "device": "cpu",
 }  # fmt: skip
-NAMES = ("contrast", "teacher_folder", "teacher_quality", "train_teacher")
+NAMES = ("teacher_training", "teacher_folder", "teacher_quality", "train_teacher")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def folders(
     """A teacher of each objective; making them leaves the global random state alone."""
     root = tmp_path_factory.mktemp("teachers")
     before = torch.get_rng_state()
-    epochs = {"text": "5", "augmentation": "2"}
+    epochs = {"text": "5", "augmentation": "2", "labels": "5"}
     for objective, number in epochs.items():
         assert command(films.folder, root / objective, objective, "--epochs", number) == 0
     assert torch.equal(torch.get_rng_state(), before)
@@ -120,14 +120,16 @@ def test_equal_prompts_are_no_negatives(scripts: dict[str, ModuleType]) -> None:
                 if column == row or prompts[column] != prompts[row]
             ]
             total -= math.log(logits[row, row].exp() / sum(others)) / 10
-    loss = scripts["contrast"].image_text_loss(image, text, prompts, torch.tensor(scale))
+    loss = scripts["teacher_training"].image_text_loss(image, text, prompts, torch.tensor(scale))
     assert loss.item() == pytest.approx(total, rel=1e-5)
 
 
 def test_a_batch_of_one_prompt_has_no_loss(scripts: dict[str, ModuleType]) -> None:
     image = torch.randn(4, 3, requires_grad=True)
     same = torch.zeros(4, dtype=torch.int64)
-    loss = scripts["contrast"].image_text_loss(image, torch.randn(4, 3), same, torch.tensor(5.0))
+    loss = scripts["teacher_training"].image_text_loss(
+        image, torch.randn(4, 3), same, torch.tensor(5.0)
+    )
     loss.backward()
     assert loss.item() == 0
     assert image.grad is not None
@@ -142,14 +144,24 @@ def test_two_views_against_a_loop(scripts: dict[str, ModuleType]) -> None:
         logits = {other: vectors[row] @ vectors[other] / 0.2 for other in range(8) if other != row}
         own = logits[(row + 4) % 8].exp()
         total -= math.log(own / sum(logit.exp() for logit in logits.values())) / 8
-    assert scripts["contrast"].two_views_loss(first, second, 0.2).item() == pytest.approx(total)
+    assert scripts["teacher_training"].two_views_loss(first, second, 0.2).item() == pytest.approx(
+        total
+    )
+
+
+def test_unknown_labels_are_left_out_of_the_loss(scripts: dict[str, ModuleType]) -> None:
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
+    labels = torch.tensor([[1, -1], [0, -1]])
+    expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(0.5))) / 2
+    loss = scripts["teacher_training"].findings_loss(logits, labels)
+    assert loss.item() == pytest.approx(expected)
 
 
 def test_views_without_change_are_the_pictures(scripts: dict[str, ModuleType]) -> None:
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=generator)
-    none = scripts["contrast"].Augmentation()
-    views = scripts["contrast"].draw_views(pictures, 8, none, generator)
+    none = scripts["teacher_training"].Augmentation()
+    views = scripts["teacher_training"].draw_views(pictures, 8, none, generator)
     assert views.shape == (3, 3, 8, 8)
     torch.testing.assert_close(views[:, :1] * 255, pictures.float(), atol=1e-2, rtol=0)
 
@@ -157,8 +169,10 @@ def test_views_without_change_are_the_pictures(scripts: dict[str, ModuleType]) -
 def test_views_keep_the_side_and_the_range(scripts: dict[str, ModuleType]) -> None:
     pictures = torch.zeros(64, 1, 32, 32, dtype=torch.uint8)
     pictures[..., :12] = 200  # bright on the left
-    for how in (scripts["contrast"].MILD, scripts["contrast"].STRONG):
-        views = scripts["contrast"].draw_views(pictures, 40, how, torch.Generator().manual_seed(3))
+    for how in (scripts["teacher_training"].MILD, scripts["teacher_training"].STRONG):
+        views = scripts["teacher_training"].draw_views(
+            pictures, 40, how, torch.Generator().manual_seed(3)
+        )
         assert views.min() >= 0
         assert views.max() <= 1
         assert (views[..., :10].mean((1, 2, 3)) > views[..., 30:].mean((1, 2, 3)) + 0.2).all()
@@ -176,13 +190,13 @@ def test_the_vocabulary_is_the_same_every_time(scripts: dict[str, ModuleType]) -
     assert all(learn(texts, 2000) == vocabulary for _ in range(3))
 
 
-@pytest.mark.parametrize("objective", ["text", "augmentation"])
+@pytest.mark.parametrize("objective", ["text", "augmentation", "labels"])
 def test_the_loss_falls(folders: dict[str, Path], objective: str) -> None:
     losses = read(folders[objective] / "training.json")["losses"]
     assert losses[-1] < losses[0] - 0.1
 
 
-@pytest.mark.parametrize("objective", ["text", "augmentation"])
+@pytest.mark.parametrize("objective", ["text", "augmentation", "labels"])
 def test_the_folder_is_a_teacher_and_an_image_text_encoder(
     folders: dict[str, Path], pixels: torch.Tensor, objective: str
 ) -> None:
@@ -222,11 +236,12 @@ def test_training_and_loading_prepare_pictures_alike(
     pictures = torch.stack(
         [torch.tensor(decode_png(png)).permute(2, 0, 1) for _, png in films.read_part(0)[:4]]
     )
-    contrast = scripts["contrast"]
-    data = contrast.TrainingData(
-        pixels=pictures, ids=torch.zeros(4, 1), prompts=torch.zeros(4), **config
-    )
-    views = data.views(torch.arange(4), 160, contrast.Augmentation(), torch.Generator())
+    training = scripts["teacher_training"]
+    data = training.TrainingData(
+        pixels=pictures, ids=torch.zeros(4, 1), prompts=torch.zeros(4),
+        labels=torch.zeros(4, 1), **config,
+    )  # fmt: skip
+    views = data.views(torch.arange(4), 160, training.Augmentation(), torch.Generator())
     # Pillow and torch enlarge with another cubic
     assert (views - pixels).abs().mean() < 0.1
     assert torch.corrcoef(torch.stack([views.flatten(), pixels.flatten()]))[0, 1] > 0.99
@@ -244,6 +259,7 @@ def test_of_augmentation_the_text_tower_stays_as_it_was(
     visual, text = scripts["teacher_folder"].build_towers(sizes, words, 0)
     for name, tensor in text.state_dict().items():
         assert torch.equal(saved["augmentation"][f"text.{name}"], tensor.half())
+        assert torch.equal(saved["labels"][f"text.{name}"], tensor.half())
     moved = [
         not torch.equal(saved[objective][f"visual.{name}"], tensor)
         for objective in folders
@@ -332,6 +348,8 @@ def test_errors_say_what_to_do(
         tmp_path / "one-text", [film(i, "train") for i in range(20)] + [film(20, "validate")]
     )
     assert "1 distinct prompt" in refused(one_text.folder)
+    assert command(one_text.folder, tmp_path / "out", "labels", "--batch-size=8") == 2
+    assert "no training picture" in caplog.text
     alone = save_prepared(tmp_path / "train-alone", [film(i, "train") for i in range(20)])
     assert "split 'validate' is empty" in refused(alone.folder)
 

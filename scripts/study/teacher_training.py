@@ -1,11 +1,11 @@
-"""Contrastive training of the study's teachers: between picture and prompt, and between two views.
+"""Training of the study's teachers: by picture and prompt, by two views, or by known findings.
 
 Image-text contrast is CLIP's (Radford et al., arXiv 2103.00020), image-image contrast SimCLR's
-(Chen et al., arXiv 2002.05709). Both train the same image tower with the same optimiser for the
+(Chen et al., arXiv 2002.05709). All train the same image tower with the same optimiser for the
 same steps. No view is mirrored: the side of a finding matters. Pictures stay on the device as
 bytes, and a batch's views are drawn there.
 
-Shape suffixes: B pictures a batch, C channels, S side, L tokens, D length of a vector.
+Shape suffixes: B pictures a batch, C channels, S side, L tokens, D length of a vector, F findings.
 """
 
 import contextlib
@@ -139,6 +139,17 @@ def two_views_loss(first_BD: Tensor, second_BD: Tensor, temperature: float) -> T
     return F.cross_entropy(logits, other)
 
 
+def findings_loss(logits_BF: Tensor, labels_BF: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the labels that are known.
+
+    Args:
+        logits_BF: of presence.
+        labels_BF: 1 present, 0 absent, -1 not known.
+    """
+    known = labels_BF >= 0
+    return F.binary_cross_entropy_with_logits(logits_BF.float()[known], labels_BF[known].float())
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """The training split, on the device.
@@ -147,6 +158,7 @@ class TrainingData:
         pixels: ``(N, C, S, S)`` uint8.
         ids: ``(N, L)`` int64, token ids of the prompts.
         prompts: ``(N,)`` int64, equal for equal prompts.
+        labels: ``(N, F)`` int64: 1 present, 0 absent, -1 not known.
         mean: of the three channels, in ``[0, 1]``.
         std: of the three channels.
     """
@@ -154,6 +166,7 @@ class TrainingData:
     pixels: Tensor
     ids: Tensor
     prompts: Tensor
+    labels: Tensor
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -202,13 +215,29 @@ class TwoViews(nn.Module):
         return two_views_loss(first, second, TEMPERATURE)
 
 
+class Labelled(nn.Module):
+    """The image tower before its projection, and a linear classifier that is dropped afterwards."""
+
+    def __init__(self, visual: TimmModel, findings: int, side: int) -> None:
+        super().__init__()
+        self.trunk, self.side = visual.trunk, side
+        self.classifier = nn.Linear(visual.trunk.num_features, findings)
+
+    def forward(self, data: TrainingData, chosen_B: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of the chosen pictures, a scalar."""
+        views = data.views(chosen_B, self.side, MILD, generator)
+        with _half_precision(views.device):
+            logits = self.classifier(self.trunk(views))
+        return findings_loss(logits, data.labels[chosen_B])
+
+
 def _half_precision(device: torch.device) -> torch.autocast:
     """For the towers on a GPU; places of pixels and cosines need float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def train(
-    model: ImageText | TwoViews,
+    model: ImageText | TwoViews | Labelled,
     data: TrainingData,
     *,
     epochs: int,
