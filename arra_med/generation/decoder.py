@@ -27,6 +27,7 @@ from arra_med.generation.sampling import Sampling, choose_codes
 from arra_med.generation.session import Session, check_finite, guided, left_padded
 from arra_med.generation.static_cache import static_layers
 from arra_med.model.backbones import context_length
+from arra_med.model.cache import CACHE
 from arra_med.model.layout import ImageLayout
 from arra_med.parallel import torch_threads
 
@@ -147,7 +148,7 @@ class CodeDecoder:
     def _cache_bytes(self) -> int:
         """Bytes of keys and values of one token, from the model's own cache."""
         start = torch.tensor([self.layout.start_ids], device=self.device)
-        cache = self.model(input_ids=start, use_cache=True, logits_to_keep=1).past_key_values
+        cache = getattr(self.model(input_ids=start, use_cache=True, logits_to_keep=1), CACHE)
         kept = [t for layer in cache.layers for t in (layer.keys, layer.values) if t is not None]
         total: int = sum(t.numel() * t.element_size() for t in kept)
         return max(1, total // start.shape[1])
@@ -255,9 +256,9 @@ class CodeDecoder:
             for step in range(layout.codes_per_image):
                 output = self.model(
                     input_ids=ids, attention_mask=attention, position_ids=positions,
-                    past_key_values=cache, use_cache=True, logits_to_keep=1,
+                    use_cache=True, logits_to_keep=1, **{CACHE: cache},
                 )  # fmt: skip
-                cache = output.past_key_values
+                cache = getattr(output, CACHE)
                 logits = guided(self.head.codes(output.logits), scales[step], branches)
                 broken |= ~logits.isfinite().all()
                 codes.append(choose_codes(logits, uniforms_BN[:, step], self.sampling))

@@ -17,6 +17,7 @@ from arra_med.generation.compiled import CompiledBlocks
 from arra_med.generation.image_head import ImageHead
 from arra_med.generation.sampling import Sampling, choose_codes
 from arra_med.generation.static_cache import SlotCache
+from arra_med.model.cache import CACHE
 from arra_med.model.layout import ImageLayout
 
 logger = logging.getLogger(__name__)
@@ -159,9 +160,9 @@ class Session:
                 input_ids=ids,
                 attention_mask=attention,
                 position_ids=(attention.cumsum(dim=-1) - 1).clamp(min=0),
-                past_key_values=self.cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{CACHE: self.cache},
             ).logits
             last = self.head.codes(output)
             if logits is None:
@@ -219,9 +220,9 @@ class Session:
             input_ids=self.new_ids[:, :new],
             attention_mask=self._mask(slots, length),
             position_ids=self.positions + steps,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE: self.cache},
         ).logits
         self.slot += new
         self.positions += new

@@ -17,6 +17,8 @@ from torch.nn import functional
 from transformers import ChameleonConfig, ChameleonForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from arra_med.model.cache import CACHE
+
 VQ_PREFIX = "model.vqmodel."
 
 
@@ -42,7 +44,6 @@ class ChameleonDrawer(ChameleonForConditionalGeneration):  # type: ignore[misc]
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,  # noqa: ANN401 - any of transformers' caches
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -55,12 +56,11 @@ class ChameleonDrawer(ChameleonForConditionalGeneration):  # type: ignore[misc]
             input_ids: ``(B, T)`` int64.
             attention_mask: ``(B, T)``, 0 at padding.
             position_ids: ``(B, T)``.
-            past_key_values: a cache.
             inputs_embeds: ``(B, T, D)``, in place of ``input_ids``.
             labels: ``(B, T)`` for transformers' own next-token loss.
             use_cache: whether to return a cache.
             logits_to_keep: the last so many positions (0 for all), or an index tensor ``(K,)``.
-            **kwargs: passed on to the decoder.
+            **kwargs: passed on to the decoder, a cache among them.
 
         Returns:
             ``logits`` ``(B, K, V)`` among the usual outputs.
@@ -69,7 +69,6 @@ class ChameleonDrawer(ChameleonForConditionalGeneration):  # type: ignore[misc]
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -86,9 +85,9 @@ class ChameleonDrawer(ChameleonForConditionalGeneration):  # type: ignore[misc]
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE: getattr(outputs, CACHE)},
         )
 
     def drop_residuals(self, share: float) -> None:

@@ -14,6 +14,7 @@ from arra_med.errors import RequestError
 from arra_med.generation.decoder import CodeDecoder
 from arra_med.generation.sampling import Sampling, sample_uniforms
 from arra_med.model.backbones import build_backbone, open_model, zero_image_head
+from arra_med.model.cache import CACHE
 from arra_med.model.chameleon import ChameleonDrawer
 from arra_med.model.export import load_export, write_export
 from arra_med.model.layout import ImageLayout
@@ -110,7 +111,7 @@ def test_kept_positions_and_a_cache_change_no_logit(tmp_path: Path) -> None:
         assert torch.equal(model(ids, logits_to_keep=torch.tensor([2, 5])).logits, whole[:, [2, 5]])
         assert torch.equal(model(ids, logits_to_keep=3).logits, whole[:, -3:])
         first = model(ids[:, :12], use_cache=True)
-        later = model(ids[:, 12:], past_key_values=first.past_key_values, use_cache=True)
+        later = model(ids[:, 12:], use_cache=True, **{CACHE: getattr(first, CACHE)})
     torch.testing.assert_close(later.logits, whole[:, 12:], rtol=1e-5, atol=1e-5)
     own = model(ids, labels=ids).loss
     expected = functional.cross_entropy(whole[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
