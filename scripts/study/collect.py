@@ -62,7 +62,9 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                 "image_tokenizer": record["image_tokenizer"],
                 "judge": evaluation["protocol"]["judges"][0]["weights_sha256"],
                 "extractors": fingerprint(evaluation["protocol"]["extractors"]),
-                "training": fingerprint(record["training"]),
+                "training": fingerprint(
+                    {k: v for k, v in record["training"].items() if k != "max_steps"}
+                ),
                 "drawing": fingerprint({name: drawn[name] for name in _DRAWING}),
             },
             "teacher": drawn["model"]["teacher"]["weights_sha256"] if run.aligned else None,

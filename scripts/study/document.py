@@ -49,12 +49,16 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TEMPLATE, PAGE, FOLDER, FILMS = "study.md.jinja", "study.md", "study", "films.png"
 NOT_RUN, NOTHING = "not yet run", "–"
-SIZES = ("small", "large")
+SIZES = {
+    "small": "Small model",
+    "large": "Large model",
+    "longer": "Small model, trained twice as long",
+}
 BESIDE = (
     "fd_unlabelled", "fd_infinity", "density", "coverage", "side_agreement", "view_agreement",
     "fine_detail", "diversity", "copies",
 )  # fmt: skip
-SHORT = ("fd", "kid", "auroc", "text_alignment", "cross_entropy")
+SHORT = ("fd", "fd_unlabelled", "auroc", "side_agreement", "text_alignment", "cross_entropy")
 
 
 def _small(*arms: tuple[str, str]) -> tuple[tuple[Arm, str], ...]:
@@ -84,13 +88,18 @@ def _gain(first: tuple[str, str], second: tuple[str, str], sizes: tuple[str, str
     )
 
 
+def _pairs(*sizes: str) -> tuple[tuple[Arm, str], ...]:
+    """The two main arms at some sizes."""
+    return tuple(((size, arm), f"`{arm}`, {size}") for size in sizes for arm in ("none", "hybnext"))
+
+
 _PLAIN = ("none", "no alignment")
 _PAIR = ("hybnext", "none")
 MAIN = Question(
     slug="main",
     title="Does alignment help?",
-    arms=tuple(((size, arm), f"`{arm}`, {size}") for size in SIZES for arm in ("none", "hybnext")),
-    contrasts=tuple(_less(*_PAIR, size) for size in SIZES),
+    arms=_pairs("small", "large"),
+    contrasts=(_less(*_PAIR, "small"), _less(*_PAIR, "large")),
 )
 QUESTIONS = (
     Question(
@@ -171,6 +180,16 @@ QUESTIONS = (
         title="Does alignment help a larger model as much?",
         arms=MAIN.arms,
         contrasts=(*MAIN.contrasts, _gain(_PAIR, _PAIR, ("large", "small"))),
+    ),
+    Question(
+        slug="budget",
+        title="Does the difference last when training goes on?",
+        arms=_pairs("small", "longer"),
+        contrasts=(
+            _less(*_PAIR, "small"),
+            _less(*_PAIR, "longer"),
+            _gain(_PAIR, _PAIR, ("longer", "small")),
+        ),
     ),
 )
 NUMBERS = {"main": 1, "curves": 2} | {q.slug: n for n, q in enumerate(QUESTIONS, start=3)}
@@ -411,7 +430,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    drawings = figures.payloads(study, MAIN, QUESTIONS)
+    drawings = figures.payloads(study, MAIN, QUESTIONS, tuple(SIZES))
     text = page(study, drawings, films=(options.docs / FOLDER / FILMS).is_file())
     if options.check:
         wrong = list(figures.not_drawn(options.docs / FOLDER, drawings))

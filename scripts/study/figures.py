@@ -8,6 +8,7 @@ diamonds and dashed lines, aligned ones dots and full lines, so that nothing res
 import hashlib
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +65,33 @@ _STYLE = {
     "svg.hashsalt": "arra-med study",
     "svg.fonttype": "path",
 }
-_CURVES = (("fd", "FD"), ("cross_entropy", "validation cross-entropy"), ("alignment", "alignment"))
+_CURVES = (
+    ("fd", "FD"),
+    ("auroc", "judge's AUROC"),
+    ("side_agreement", "side agreement"),
+    ("fd_unlabelled", "FD, second extractor"),
+    ("cross_entropy", "validation cross-entropy"),
+    ("alignment", "alignment loss in training"),
+)
+_PAIR = ("none", "hybnext")
 _BLOCKS = 60  # points of a training curve that are drawn
 
 
-def payloads(study: Study, main: Question, questions: Sequence[Question]) -> dict[str, Payload]:
-    """The data of every figure that has any, by file name."""
+def payloads(
+    study: Study, main: Question, questions: Sequence[Question], sizes: Sequence[str]
+) -> dict[str, Payload]:
+    """The data of every figure that has any, by file name; curves are drawn of ``sizes``."""
     arms = [(arm, label.replace("`", "")) for arm, label in main.arms]
     found: dict[str, Payload] = {
         main.slug: {"panels": [_arms_panel(study, arms, name) for name in MAIN_MEASURES]},
-        "curves": {
-            "curves": [row for size, _ in main.arms[::2] for row in _curves(study, size[0])]
-        },
+        "curves": {"curves": [row for size in sizes for row in _curves(study, size)]},
     }
-    others = sorted(study.runs.keys() - {arm for arm, _ in main.arms})
+    others = sorted(arm for arm in study.runs if arm[1] not in _PAIR)
     found["curves-arms"] = {"arms": [_against_main(study, arm) for arm in others]}
+    known = {*main.contrasts[0].plus, *main.contrasts[0].minus}
     for question in questions:
+        if not any(study.of(arm) for arm, _ in question.arms if arm not in known):
+            continue  # what it asks about was not run
         arms = [(arm, label.replace("`", "")) for arm, label in question.arms]
         panels = [_arms_panel(study, arms, name) for name in ("fd", "auroc")]
         panels.append(_differences_panel(study, question.contrasts, "fd"))
@@ -170,30 +182,28 @@ def _seed_lines(runs: Mapping[int, Run], read: Callable[[Run], Line]) -> dict[st
 
 def _curves(study: Study, size: str) -> list[dict[str, Any]]:
     """One row of panels for a size, if it has a run."""
-    readers: dict[str, Callable[[Run], Line]] = {
-        "fd": lambda run: curve(run, "fd"),
-        "cross_entropy": lambda run: curve(run, "cross_entropy"),
-        "alignment": lambda run: _blocks(_alignment_curve(run)),
-    }
     row: dict[str, Any] = {"size": size}
-    for name, read in readers.items():
-        lines = {arm: _seed_lines(study.of((size, arm)), read) for arm in ("none", "hybnext")}
+    for name, _ in _CURVES:
+        read: Callable[[Run], Line] = partial(curve, measure=name)
+        if name == "alignment":
+            read = _alignment_curve
+        lines = {arm: _seed_lines(study.of((size, arm)), read) for arm in _PAIR}
         row[name] = {arm: line for arm, line in lines.items() if line is not None}
     return [row] if row["fd"] or row["cross_entropy"] else []
 
 
 def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
-    shown = {name: (arm[0], name) for name in ("none", "hybnext")} | {arm[1]: arm}
+    shown = {name: (arm[0], name) for name in _PAIR} | {arm[1]: arm}
     lines = {n: _seed_lines(study.of(a), lambda run: curve(run, "fd")) for n, a in shown.items()}
     known = {name: line for name, line in lines.items() if line is not None}
     return {"arm": arm[1], "size": arm[0], "lines": known}
 
 
 def _alignment_curve(run: Run) -> Line:
-    """The training's alignment loss against tokens seen; empty without alignment."""
+    """The training's alignment loss against tokens seen, thinned; empty without alignment."""
     logged = [(line["tokens"], finite(line.get("alignment"))) for line in run.record["losses"]]
     pairs = [(float(tokens), value) for tokens, value in logged if value is not None]
-    return tuple(tokens for tokens, _ in pairs), tuple(value for _, value in pairs)
+    return _blocks((tuple(tokens for tokens, _ in pairs), tuple(value for _, value in pairs)))
 
 
 def _blocks(line: Line) -> Line:
@@ -261,14 +271,13 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
 
 
 def _lines(rows: Sequence[Payload]) -> Figure:
-    """A row of panels for each size: FD, cross-entropy, alignment loss."""
-    figure = Figure(figsize=(_WIDTH, 3.1 * len(rows)), layout=_layout())
+    """Six panels for each size, in two rows."""
+    figure = Figure(figsize=(_WIDTH, 5.8 * len(rows)), layout=_layout())
     for top, row in enumerate(rows):
-        for left, (name, title) in enumerate(_CURVES):
-            axes = figure.add_subplot(len(rows), 3, 3 * top + left + 1)
-            _curve_panel(axes, row[name], log=name == "fd")
-            size = f", {row['size']}" if len(rows) > 1 else ""
-            axes.set_title(f"{title}{' loss in training' * (name == 'alignment')}{size}")
+        for place, (name, title) in enumerate(_CURVES):
+            axes = figure.add_subplot(2 * len(rows), 3, 6 * top + place + 1)
+            _curve_panel(axes, row[name], log=name.startswith("fd"))
+            axes.set_title(f"{title}, {row['size']}" if len(rows) > 1 else title)
     return figure
 
 

@@ -83,7 +83,7 @@ def run(results: Path, *more: str) -> int:
 
 def text_of(results: Path) -> str:
     study = load(results)
-    drawn = figures.payloads(study, document.MAIN, document.QUESTIONS)
+    drawn = figures.payloads(study, document.MAIN, document.QUESTIONS, tuple(document.SIZES))
     return document.page(study, drawn, films=False)
 
 
@@ -109,7 +109,7 @@ def test_written_once_it_agrees_and_changed_results_are_noticed(
     assert run(results) == 0
     docs = results.parent / "docs"
     drawn = sorted(path.stem for path in (docs / "study").iterdir())
-    assert drawn == ["curves", "curves-arms", "main", "size", "span"]
+    assert drawn == ["curves", "curves-arms", "main", "span"]
     assert run(results, "--check") == 0
     before = {path: path.read_bytes() for path in docs.rglob("*") if path.is_file()}
 
@@ -148,8 +148,8 @@ def test_numbers_and_verdicts_of_the_main_question(results: Path) -> None:
 
 def test_an_arm_that_was_not_run_is_said_and_not_filled(results: Path) -> None:
     text = text_of(results)
-    assert rows_of(text, "`mean`: mean")[0][1:] == ["not yet run"] * 6
-    assert rows_of(text, "`mean` − `hybnext`")[0][2:] == ["not yet run"] * 5
+    assert rows_of(text, "`mean`: mean")[0][1:] == ["not yet run"] * 7
+    assert rows_of(text, "`mean` − `hybnext`")[0][2:] == ["not yet run"] * 6
     large = text.split("### Large model")[1].split('<a id="curves">')[0]
     assert large.split("![")[0].strip() == "Not yet run."
     one = rows_of(text, "`rep`: one token")[0]
@@ -246,7 +246,9 @@ def test_anchors_and_pictures_of_the_page_exist(results: Path) -> None:
     text = text_of(results)
     anchors = set(re.findall(r'<a id="([^"]+)">', text))
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) == anchors
-    drawn = figures.payloads(load(results), document.MAIN, document.QUESTIONS)
+    drawn = figures.payloads(
+        load(results), document.MAIN, document.QUESTIONS, tuple(document.SIZES)
+    )
     assert set(re.findall(r"\]\(study/([^)]+)\.svg\)", text)) == drawn.keys()
 
 
@@ -257,7 +259,9 @@ def test_films_are_shown_if_they_are_there(results: Path) -> None:
 
 
 def test_a_figure_s_bytes_follow_from_its_data_alone(results: Path, tmp_path: Path) -> None:
-    payload = figures.payloads(load(results), document.MAIN, document.QUESTIONS)["span"]
+    payload = figures.payloads(
+        load(results), document.MAIN, document.QUESTIONS, tuple(document.SIZES)
+    )["span"]
 
     def drawn(names: Sequence[str]) -> list[bytes]:
         for name in names:
