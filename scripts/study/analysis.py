@@ -359,20 +359,3 @@ def catching_up(study: Study, arm: Arm, other: Arm) -> Catching | None:
         budget=mine[0][-1],
         factors=factors,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What some arms are compared for.
-
-    Attributes:
-        slug: names its figure.
-        title: in words.
-        arms: arms and their labels, in the table's order.
-        contrasts: the differences that answer it.
-    """
-
-    slug: str
-    title: str
-    arms: tuple[tuple[Arm, str], ...]
-    contrasts: tuple[Contrast, ...]

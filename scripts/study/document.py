@@ -4,7 +4,9 @@
     python scripts/study/document.py --check    # exit status 1 if either says something else
 
 Every number and every verdict comes from the results (``analysis``) or from the table of the
-paper's figures below; ``study.md.jinja`` holds the words between them.
+paper's figures (``questions``); ``study.md.jinja`` holds the words between them. What a reader
+makes of the results is written by hand, in ``reading.md`` beside them: its first line names the
+results it is about, and it is left out if they have changed since.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import figures
 from analysis import (
@@ -20,7 +22,6 @@ from analysis import (
     LEVEL,
     Arm,
     Contrast,
-    Question,
     Study,
     catching_up,
     curve_sets,
@@ -32,6 +33,7 @@ from analysis import (
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measures import MEASURES
+from questions import MAIN, NUMBERS, PAPER, QUESTIONS, SIZES, Theirs
 
 from arra_med.eval.formatting import (
     Estimate,
@@ -43,212 +45,18 @@ from arra_med.eval.formatting import (
     shared_places,
     significant,
 )
-from arra_med.store import write_atomic
+from arra_med.store import fingerprint, write_atomic
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TEMPLATE, PAGE, FOLDER, FILMS = "study.md.jinja", "study.md", "study", "films.png"
+READING = "reading.md"
 NOT_RUN, NOTHING = "not yet run", "–"
-SIZES = {
-    "small": "Small model",
-    "large": "Large model",
-    "longer": "Small model, trained twice as long",
-}
 BESIDE = (
     "fd_unlabelled", "fd_infinity", "density", "coverage", "side_agreement", "view_agreement",
     "fine_detail", "diversity", "copies",
 )  # fmt: skip
 SHORT = ("fd", "fd_unlabelled", "auroc", "side_agreement", "text_alignment", "cross_entropy")
-
-
-def _small(*arms: tuple[str, str]) -> tuple[tuple[Arm, str], ...]:
-    return tuple((("small", arm), f"`{arm}`: {label}") for arm, label in arms)
-
-
-def _less(arm: str, other: str, size: str = "small") -> Contrast:
-    where = "" if size == "small" else f", {size}"
-    return Contrast(
-        label=f"`{arm}` − `{other}`{where}", plus=((size, arm),), minus=((size, other),)
-    )
-
-
-def _gain(first: tuple[str, str], second: tuple[str, str], sizes: tuple[str, str]) -> Contrast:
-    """How much more the aligned arm of ``first`` differs from its unaligned one than of ``second``.
-
-    Each pair is (aligned, unaligned), and each size belongs to one.
-    """
-    (aligned, plain), (aligned_2, plain_2) = first, second
-    names = [f"(`{a}` − `{b}`)" for a, b in (first, second)]
-    if sizes[0] != sizes[1]:
-        names = [f"{name} {size}" for name, size in zip(names, sizes, strict=True)]
-    return Contrast(
-        label=f"{names[0]} − {names[1]}",
-        plus=((sizes[0], aligned), (sizes[1], plain_2)),
-        minus=((sizes[0], plain), (sizes[1], aligned_2)),
-    )
-
-
-def _pairs(*sizes: str) -> tuple[tuple[Arm, str], ...]:
-    """The two main arms at some sizes."""
-    return tuple(((size, arm), f"`{arm}`, {size}") for size in sizes for arm in ("none", "hybnext"))
-
-
-_PLAIN = ("none", "no alignment")
-_PAIR = ("hybnext", "none")
-MAIN = Question(
-    slug="main",
-    title="Does alignment help?",
-    arms=_pairs("small", "large"),
-    contrasts=(_less(*_PAIR, "small"), _less(*_PAIR, "large")),
-)
-QUESTIONS = (
-    Question(
-        slug="span",
-        title="Which positions are aligned: all image codes, or one token before them?",
-        arms=_small(_PLAIN, ("rep", "one token"), ("hybnext", "every code")),
-        contrasts=(_less("rep", "none"), _less("hybnext", "none"), _less("rep", "hybnext")),
-    ),
-    Question(
-        slug="layer",
-        title="At which layer?",
-        arms=_small(
-            _PLAIN, ("hybnext", "first"), ("layer-middle", "middle"), ("layer-late", "late")
-        ),
-        contrasts=(_less("layer-middle", "hybnext"), _less("layer-late", "hybnext")),
-    ),
-    Question(
-        slug="aggregation",
-        title="Which vector of the teacher: its class token, or the mean over patches?",
-        arms=_small(_PLAIN, ("hybnext", "class token"), ("mean", "mean")),
-        contrasts=(_less("mean", "hybnext"),),
-    ),
-    Question(
-        slug="weight",
-        title="How heavy is the alignment term (λ)?",
-        arms=_small(
-            ("none", "λ 0"),
-            ("lambda-0.1", "λ 0.1"),
-            ("lambda-0.5", "λ 0.5"),
-            ("hybnext", "λ 1"),
-            ("lambda-2", "λ 2"),
-        ),
-        contrasts=(
-            _less("lambda-0.1", "none"),
-            _less("lambda-0.1", "hybnext"),
-            _less("lambda-0.5", "hybnext"),
-            _less("lambda-2", "hybnext"),
-        ),
-    ),
-    Question(
-        slug="objective",
-        title="Cosine or squared distance?",
-        arms=_small(_PLAIN, ("hybnext", "cosine"), ("mse", "squared distance")),
-        contrasts=(_less("mse", "hybnext"),),
-    ),
-    Question(
-        slug="teacher",
-        title="What must the teacher have learned from: text, pictures alone, or known findings?",
-        arms=_small(
-            _PLAIN,
-            ("hybnext", "text"),
-            ("vision-only", "pictures alone"),
-            ("supervised", "known findings"),
-        ),
-        contrasts=(
-            _less("vision-only", "hybnext"),
-            _less("vision-only", "none"),
-            _less("supervised", "hybnext"),
-            _less("supervised", "none"),
-        ),
-    ),
-    Question(
-        slug="start",
-        title="Does it matter where training starts: at random, or from a model of text?",
-        arms=_small(
-            ("none", "random, no alignment"),
-            ("hybnext", "random, aligned"),
-            ("text-first-none", "text, no alignment"),
-            ("text-first-hybnext", "text, aligned"),
-        ),
-        contrasts=(
-            _less("text-first-hybnext", "text-first-none"),
-            _gain(("text-first-hybnext", "text-first-none"), _PAIR, ("small", "small")),
-        ),
-    ),
-    Question(
-        slug="size",
-        title="Does alignment help a larger model as much?",
-        arms=MAIN.arms,
-        contrasts=(*MAIN.contrasts, _gain(_PAIR, _PAIR, ("large", "small"))),
-    ),
-    Question(
-        slug="budget",
-        title="Does the difference last when training goes on?",
-        arms=_pairs("small", "longer"),
-        contrasts=(
-            _less(*_PAIR, "small"),
-            _less(*_PAIR, "longer"),
-            _gain(_PAIR, _PAIR, ("longer", "small")),
-        ),
-    ),
-)
-NUMBERS = {"main": 1, "curves": 2} | {q.slug: n for n, q in enumerate(QUESTIONS, start=3)}
-NUMBERS["pull"] = len(NUMBERS) + 1
-
-
-class Theirs(NamedTuple):
-    """A comparison in the paper (arXiv 2503.07334 v4) and what asks the same here.
-
-    Attributes:
-        table: of the paper.
-        compares: what against what.
-        values: its two figures, FID unless ``measure`` says other; ``None`` if none is noted.
-        question: slug of ours; or, without a contrast, why nothing here asks it.
-        contrast: ours.
-        measure: ours.
-    """
-
-    table: str
-    compares: str
-    values: tuple[float, float] | None
-    question: str
-    contrast: Contrast | None = None
-    measure: str = "fd"
-
-
-_UNALIGNED = "ARRA, Chameleon without alignment"
-_TEXT_FIRST = _less("text-first-hybnext", "text-first-none")
-_ADAPT = "no start from a model that draws already"
-PAPER = (
-    Theirs("MIMIC-CXR, main", _UNALIGNED, (5.30, 7.11), "start", _TEXT_FIRST),
-    Theirs("the same, CLIP-Score", _UNALIGNED, (0.4532, 0.4460), "start", _TEXT_FIRST,
-           "text_alignment"),
-    Theirs("variant `base`", "with, without alignment", None, "main", _less(*_PAIR)),
-    Theirs("MIMIC-CXR, main: `adapt`", "with, without alignment", (4.15, 5.10), _ADAPT),
-    Theirs("DeepEyeNet", _UNALIGNED, (35.01, 38.37), "no second kind of picture"),
-    Theirs("DeepEyeNet: `adapt`", "ARRA-Adapt, ARRA", (34.70, 35.01), _ADAPT),
-    Theirs("REP or HYBNEXT", "REP, HYBNEXT", (6.26, 5.30), "span", _less("rep", "hybnext")),
-    Theirs("the same, `adapt`", "REP, HYBNEXT", (4.85, 4.15), _ADAPT),
-    Theirs("aggregation", "mean, class token", (6.56, 5.30), "aggregation",
-           _less("mean", "hybnext")),
-    Theirs("aggregation", "both, class token", (5.93, 5.30), "both together are not tried"),
-    Theirs("teacher", "MedSAM (no text), BioMedCLIP", (6.54, 5.30), "teacher",
-           _less("vision-only", "hybnext")),
-    Theirs("teacher", "CLIP-L, BioMedCLIP", (5.16, 5.30), "no teacher from other pictures"),
-    Theirs("teacher: `adapt`", "MedSAM (no text), BioMedCLIP", (4.08, 4.15), _ADAPT),
-    Theirs("teacher: `adapt`", "CLIP-L, BioMedCLIP", (4.63, 4.15), _ADAPT),
-    Theirs("projector", "pool, MLP", (5.37, 5.30), "one projector"),
-    Theirs("objective", "MSE, cosine", (5.32, 5.30), "objective", _less("mse", "hybnext")),
-    Theirs("λ", "0.5, 1", (6.22, 5.30), "weight", _less("lambda-0.5", "hybnext")),
-    Theirs("λ", "0.8, 1", (5.38, 5.30), "not tried"),
-    Theirs("λ", "1.5, 1", (5.87, 5.30), "not tried"),
-    Theirs("λ", "2, 1", (6.12, 5.30), "weight", _less("lambda-2", "hybnext")),
-    Theirs("layer", "5, 1", (6.21, 5.30), "not tried"),
-    Theirs("layer", "20, 1", (5.70, 5.30), "layer", _less("layer-middle", "hybnext")),
-    Theirs("layer", "30, 1", (5.04, 5.30), "not tried"),
-    Theirs("layer", "31, 1", (5.71, 5.30), "layer", _less("layer-late", "hybnext")),
-    Theirs("resolution 256", "with, without alignment", (6.11, 9.42), "one resolution"),
-)  # fmt: skip
 
 
 class Words:
@@ -390,8 +198,27 @@ def facts(source: Mapping[str, Any] | None, depth: int = 2, name: str = "") -> s
     return ", ".join(filter(None, words)) or "not recorded"
 
 
-def page(study: Study, drawn: Collection[str], *, films: bool) -> str:
-    """The document's text, with the figures that are ``drawn``."""
+def results_id(study: Study) -> str:
+    """Names what was measured on all runs."""
+    runs = [run for seeds in study.runs.values() for run in seeds.values()]
+    return fingerprint({run.path.stem: run.record["points"] for run in runs})
+
+
+def reading(results: Path, study: Study) -> str:
+    """What was written by hand about these results; empty, with a word on stderr, if of others."""
+    path = results / READING
+    if not path.is_file():
+        return ""
+    first, _, text = path.read_text("utf-8").partition("\n")
+    wanted = f"<!-- about results {results_id(study)} -->"
+    if first == wanted:
+        return text.strip()
+    print(f"{path} is not about these results; its first line would be\n{wanted}", file=sys.stderr)
+    return ""
+
+
+def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -> str:
+    """The document's text, with the figures that are ``drawn`` and what was made of the results."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         undefined=StrictUndefined,
@@ -413,7 +240,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool) -> str:
         endings=endings(study), curve_sets=curve_sets(study),
         devices=sorted({run.record["device"] for run in runs}),
         versions=sorted({f"{k} {v}" for run in runs for k, v in run.record["versions"].items()}),
-        drawn=drawn, films=films, folder=FOLDER,
+        drawn=drawn, films=films, read=read, folder=FOLDER,
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -430,8 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    drawings = figures.payloads(study, MAIN, QUESTIONS, tuple(SIZES))
-    text = page(study, drawings, films=(options.docs / FOLDER / FILMS).is_file())
+    drawings = figures.payloads(study)
+    films = (options.docs / FOLDER / FILMS).is_file()
+    text = page(study, drawings, films=films, read=reading(options.results, study))
     if options.check:
         wrong = list(figures.not_drawn(options.docs / FOLDER, drawings))
         path = options.docs / PAGE

@@ -17,7 +17,6 @@ from analysis import (
     Arm,
     Contrast,
     Line,
-    Question,
     Run,
     Study,
     curve,
@@ -33,6 +32,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from measures import MEASURES
+from questions import MAIN, QUESTIONS, SIZES
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
 from arra_med.store import canonical_json
@@ -77,19 +77,17 @@ _PAIR = ("none", "hybnext")
 _BLOCKS = 60  # points of a training curve that are drawn
 
 
-def payloads(
-    study: Study, main: Question, questions: Sequence[Question], sizes: Sequence[str]
-) -> dict[str, Payload]:
-    """The data of every figure that has any, by file name; curves are drawn of ``sizes``."""
-    arms = [(arm, label.replace("`", "")) for arm, label in main.arms]
+def payloads(study: Study) -> dict[str, Payload]:
+    """The data of every figure that has any, by file name."""
+    arms = [(arm, label.replace("`", "")) for arm, label in MAIN.arms]
     found: dict[str, Payload] = {
-        main.slug: {"panels": [_arms_panel(study, arms, name) for name in MAIN_MEASURES]},
-        "curves": {"curves": [row for size in sizes for row in _curves(study, size)]},
+        MAIN.slug: {"panels": [_arms_panel(study, arms, name) for name in MAIN_MEASURES]},
+        "curves": {"curves": [row for size in SIZES for row in _curves(study, size)]},
     }
     others = sorted(arm for arm in study.runs if arm[1] not in _PAIR)
     found["curves-arms"] = {"arms": [_against_main(study, arm) for arm in others]}
-    known = {*main.contrasts[0].plus, *main.contrasts[0].minus}
-    for question in questions:
+    known = {*MAIN.contrasts[0].plus, *MAIN.contrasts[0].minus}
+    for question in QUESTIONS:
         if not any(study.of(arm) for arm, _ in question.arms if arm not in known):
             continue  # what it asks about was not run
         arms = [(arm, label.replace("`", "")) for arm, label in question.arms]

@@ -8,6 +8,7 @@ from pathlib import Path
 import document
 import figures
 import pytest
+import questions
 from analysis import load
 
 STUDY = Path(__file__).parents[2] / "scripts" / "study"
@@ -83,7 +84,7 @@ def run(results: Path, *more: str) -> int:
 
 def text_of(results: Path) -> str:
     study = load(results)
-    drawn = figures.payloads(study, document.MAIN, document.QUESTIONS, tuple(document.SIZES))
+    drawn = figures.payloads(study)
     return document.page(study, drawn, films=False)
 
 
@@ -182,7 +183,7 @@ def test_the_paper_s_direction_is_held_against_ours(results: Path) -> None:
 def test_the_paper_s_figures_are_those_of_the_training_page() -> None:
     page = (STUDY.parents[1] / "docs" / "training.md").read_text()
     known = {cell.strip() for line in page.splitlines() for cell in line.split("|")}
-    for row in document.PAPER:
+    for row in questions.PAPER:
         if row.values is not None and row.measure == "fd":
             assert {f"{value:.2f}" for value in row.values} <= known, row
 
@@ -246,9 +247,7 @@ def test_anchors_and_pictures_of_the_page_exist(results: Path) -> None:
     text = text_of(results)
     anchors = set(re.findall(r'<a id="([^"]+)">', text))
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) == anchors
-    drawn = figures.payloads(
-        load(results), document.MAIN, document.QUESTIONS, tuple(document.SIZES)
-    )
+    drawn = figures.payloads(load(results))
     assert set(re.findall(r"\]\(study/([^)]+)\.svg\)", text)) == drawn.keys()
 
 
@@ -259,9 +258,7 @@ def test_films_are_shown_if_they_are_there(results: Path) -> None:
 
 
 def test_a_figure_s_bytes_follow_from_its_data_alone(results: Path, tmp_path: Path) -> None:
-    payload = figures.payloads(
-        load(results), document.MAIN, document.QUESTIONS, tuple(document.SIZES)
-    )["span"]
+    payload = figures.payloads(load(results))["span"]
 
     def drawn(names: Sequence[str]) -> list[bytes]:
         for name in names:
@@ -273,3 +270,19 @@ def test_a_figure_s_bytes_follow_from_its_data_alone(results: Path, tmp_path: Pa
     assert figures.digest(payload).encode() in one
     assert b"dc:date" not in one
     assert drawn(["one.png"])[0].startswith(b"\x89PNG")
+
+
+def test_what_was_made_of_the_results_is_shown_while_they_are_the_same(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = results / document.READING
+    path.write_text(f"<!-- about results {document.results_id(load(results))} -->\nIt helped.\n")
+    assert run(results) == 0
+    page = (results.parent / "docs" / "study.md").read_text()
+    assert page.index("\nIt helped.\n") < page.index("## What was run")
+    assert run(results, "--check") == 0
+    save_run(results, "rep", 0, shift=1.0)
+    capsys.readouterr()
+    assert run(results) == 0
+    assert "is not about these results" in capsys.readouterr().err
+    assert "It helped." not in (results.parent / "docs" / "study.md").read_text()
