@@ -67,18 +67,6 @@ def comparison_sentences(results: Results) -> list[str]:
     return sentences
 
 
-def published_sentence(results: Results) -> str | None:
-    """Whether our row may stand beside CheXGenBench's published ones; ``None`` if not asked."""
-    comparison: Mapping[str, Any] = results.get("comparison") or {}
-    published: Mapping[str, Any] | None = comparison.get("chexgenbench")
-    if not published:
-        return None
-    note = str(published.get("note") or "").strip()
-    if published.get("comparable"):
-        return sentence(note or "measured by the protocol of CheXGenBench")
-    return f"Our row does not compare with the published ones: {note or 'no reason was recorded'}."
-
-
 def _difference(row: Mapping[str, Any], aim: Any) -> str | None:  # noqa: ANN401 - any JSON value
     """A difference in words if there is one beyond doubt, or ``None``."""
     gap, p = Estimate.read(row.get("difference")), finite(row.get("p_adjusted"))
