@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         to_device(collate([examples[i] for i in part], examples.layout.pad_id), device)
         for part in (places[start : start + _BATCH] for start in places[::_BATCH])
     ]
-    model = setup.model.to(device).eval()
+    model = setup.model.float().to(device).eval()
     points = []
     for folder in complete_checkpoints(settings.paths.folder("run") / "checkpoints"):
         model.load_state_dict(whole_weights(folder))
