@@ -67,12 +67,12 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                 ),
                 "drawing": fingerprint({name: drawn[name] for name in _DRAWING}),
             },
-            "teacher": drawn["model"]["teacher"]["weights_sha256"] if run.aligned else None,
+            "teacher": drawn["model"]["teacher"]["weights_sha256"] if aligned else None,
             "versions": evaluation["protocol"]["versions"],
             "seconds": _seconds(plan, run),
             "points": points,
             "clipped_share": sum(clipped) / len(clipped),
-            "gradients": _read(plan.gradients(run)) if run.aligned else None,
+            "diagnosis": _read(plan.diagnosis(run)),
             "validation": [
                 {
                     "step": step,

@@ -110,27 +110,34 @@ class Words:
         """What the interval says, in words."""
         return difference(self.study, contrast, measure).verdict
 
-    def pull(self, arm: Arm, name: str, *, last: bool = True) -> str:
-        """Mean over seeds of what was measured on an aligned arm's first or last checkpoint.
+    def inside(self, arm: Arm, name: str, *, last: bool = True) -> str:
+        """Mean over seeds of what was measured on an arm's first or last checkpoint.
 
         Args:
-            arm: aligned.
-            name: ``ratio`` of the weighted alignment term's gradient to that of cross-entropy,
-                their ``cosine``, or the alignment ``loss`` on the validation split.
+            arm: any.
+            name: ``prompt`` for the nats a picture that the prompt saves; of an aligned arm also
+                ``ratio`` of the weighted alignment term's gradient to that of cross-entropy, their
+                ``cosine``, or the alignment ``loss`` on the validation split.
             last: at the last point rather than at the first.
         """
         values = []
         for run in self.study.of(arm).values():
-            at = run.points[-1 if last else 0]["step"]
-            found = run.record["gradients"]
-            point = next(point for point in found["points"] if point["step"] == at)
-            if name == "loss":
+            evaluated = run.points[-1 if last else 0]
+            step, codes = evaluated["step"], evaluated["tokens"] / evaluated["samples"]
+            found = run.record["diagnosis"]
+            point = next(point for point in found["points"] if point["step"] == step)
+            pull = point["pull"]
+            if name == "prompt":
+                values.append(codes * (point["dropped"] - point["prompted"]))
+            elif pull is None:
+                return NOTHING
+            elif name == "loss":
                 lines = run.record["validation"]
-                values.append(next(line["alignment"] for line in lines if line["step"] == at))
+                values.append(next(line["alignment"] for line in lines if line["step"] == step))
             elif name == "ratio":
-                values.append(found["weight"] * point["alignment"] / point["cross_entropy"])
+                values.append(found["weight"] * pull["alignment"] / pull["cross_entropy"])
             else:
-                values.append(point[name])
+                values.append(pull[name])
         return decimal(sum(values) / len(values))
 
     def pairs(self, contrast: Contrast) -> str:

@@ -60,11 +60,6 @@ class Run:
         """Of its folder and its results."""
         return "-".join([self.size, self.arm, f"seed{self.seed}"])
 
-    @property
-    def aligned(self) -> bool:
-        """Whether an alignment term is part of its loss."""
-        return "alignment.enabled=false" not in self.overrides
-
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -221,7 +216,7 @@ class Plan:
         return steps
 
     def steps(self, run: Run) -> Iterator[Step]:
-        """Training, gradients of its checkpoints, and pictures and evaluation at every point."""
+        """Training, diagnosis of its checkpoints, and pictures and evaluation at every point."""
         folder = self.folder(run)
         own = [f"seed={run.seed}", *run.overrides, f"paths.output={folder}"]
         every = f"training.checkpoint_every={run.points[0]}"
@@ -231,26 +226,23 @@ class Plan:
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
                 "--checkpoint", f"step-{point:08d}", needs=(f"{run.name}-train",),
             )  # fmt: skip
-        readers = [_export(run, point) for point in run.points]
-        if run.aligned:
-            readers.append(f"{run.name}-gradients")
-            paths = [f"paths.prepared={self.prepared}", f"paths.tokenizer={self.output}/tokenizer"]
-            yield _script(
-                readers[-1], "gradients.py", str(RECIPE), str(self.gradients(run)), *paths, *own,
-                *self._scaled("train"), needs=(f"{run.name}-train",),
-            )  # fmt: skip
+        paths = [f"paths.prepared={self.prepared}", f"paths.tokenizer={self.output}/tokenizer"]
+        yield _script(
+            f"{run.name}-diagnose", "diagnose.py", str(RECIPE), str(self.diagnosis(run)), *paths,
+            *own, *self._scaled("train"), needs=(f"{run.name}-train",),
+        )  # fmt: skip
         yield Step(  # 16 bytes a parameter each; nothing reads them any more
             name=f"{run.name}-tidy",
             command=("rm", "-rf", str(folder / "run" / "checkpoints")),
-            needs=tuple(readers),
+            needs=(f"{run.name}-diagnose", *(_export(run, point) for point in run.points)),
         )
         for point in run.points:
             for guidance in self.guidances(run):
                 yield from self._point(run, point, own, guidance)
 
-    def gradients(self, run: Run) -> Path:
-        """What ``gradients.py`` writes of an aligned run."""
-        return self.folder(run) / "gradients.json"
+    def diagnosis(self, run: Run) -> Path:
+        """What ``diagnose.py`` writes of a run."""
+        return self.folder(run) / "diagnosis.json"
 
     def guidances(self, run: Run) -> Sequence[float | None]:
         """Scales of guidance to draw with; ``None`` is the recipe's."""

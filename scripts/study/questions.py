@@ -161,7 +161,7 @@ QUESTIONS = (
     ),
 )
 NUMBERS = {"main": 1, "curves": 2} | {q.slug: n for n, q in enumerate(QUESTIONS, start=3)}
-NUMBERS["pull"] = len(NUMBERS) + 1
+NUMBERS["inside"] = len(NUMBERS) + 1
 
 
 class Theirs(NamedTuple):

@@ -80,8 +80,7 @@ def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bo
         drawing["model"] = {"teacher": {"weights_sha256": "w"} if aligned else None}
         manifest = path.parents[1] / "generated" / "manifest.json"
         write_atomic(manifest, json.dumps({"config": drawing}).encode())
-    if aligned:
-        write_atomic(plan.gradients(run), json.dumps({"weight": 1.0, "points": []}).encode())
+    write_atomic(plan.diagnosis(run), json.dumps({"weight": 1.0, "points": []}).encode())
     export = folder / f"export-{run.points[-1]}"
     export.mkdir()
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, export / "model.safetensors")
@@ -109,7 +108,7 @@ def test_a_run_s_results(
     assert made_with["judge"] == "j"
     assert {"training", "drawing"} < made_with.keys()
     assert found["clipped_share"] == 40 / 160
-    assert (found["gradients"] is None) == (arm == "none")
+    assert found["diagnosis"] == {"weight": 1.0, "points": []}
     assert found["teacher"] == (None if arm == "none" else "w")
     assert len(found["validation"]) == 8
     assert found["validation"][0]["alignment"] == (0.75 if arm == "hybnext" else None)

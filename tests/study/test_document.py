@@ -48,10 +48,14 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
             {"step": step, "cross_entropy": 4.0, "alignment": loss and loss / step}
             for step in (1, 4, 16)
         ],
-        "gradients": loss and {
+        "diagnosis": {
             "weight": 2.0,
             "points": [
-                {"step": step, "cross_entropy": 4.0, "alignment": 1.0 + seed, "cosine": 1 / step}
+                {
+                    "step": step, "prompted": 4.0, "dropped": 4.0 + step / 256,
+                    "pull": loss
+                    and {"cross_entropy": 4.0, "alignment": 1.0 + seed, "cosine": 1 / step},
+                }
                 for step in (1, 4, 16)
             ],
         },
@@ -270,6 +274,15 @@ def test_a_figure_s_bytes_follow_from_its_data_alone(results: Path, tmp_path: Pa
     assert figures.digest(payload).encode() in one
     assert b"dc:date" not in one
     assert drawn(["one.png"])[0].startswith(b"\x89PNG")
+
+
+def test_what_happens_inside_is_the_mean_over_seeds(results: Path) -> None:
+    text = text_of(results).split('<a id="inside">')[1]
+    row = next(row for row in rows_of(text, "small") if row[1] == "`hybnext`")
+    # 256 codes a picture; λ 2 and gradients of 1, 2, 3 beside 4; cosines at the steps 1 and 16
+    assert row[2:] == ["1.00", "16.00", "1.00", "1.00", "1.00", "0.06", "0.50", "0.03", "0.25"]
+    plain = next(row for row in rows_of(text, "small") if row[1] == "`none`")
+    assert plain[2:] == ["1.00", "16.00", *["–"] * 6, "0.25"]
 
 
 def test_what_was_made_of_the_results_is_shown_while_they_are_the_same(

@@ -1,8 +1,8 @@
-"""How hard each loss pulls: gradients against autograd's, on a tiny model."""
+"""Gradients of each loss against autograd's, on a tiny model."""
 
 import pytest
 import torch
-from gradients import pulls
+from diagnose import mean_cross_entropy, pull
 
 from arra_med.settings import Alignment
 from arra_med.training.data import collate
@@ -13,13 +13,15 @@ def test_gradients_are_those_of_each_loss_over_the_weights_the_term_reaches() ->
     layout = make_layout()
     model = make_model(Alignment(layer=1, weight=3.0)).eval()
     batches = [collate(make_items(layout), layout.pad_id), collate(make_items(layout)[:2], 0)]
-    found = pulls(model, batches)
+    found = pull(model, batches)
 
     reached = [
         weight
         for name, weight in model.backbone.named_parameters()
         if "layers.0." in name or "embed_tokens" in name
     ]
+    losses = [model(batch)["cross_entropy"].item() for batch in batches]
+    assert mean_cross_entropy(model, batches) == pytest.approx(sum(losses) / 2)
     vectors = []
     for loss in ("cross_entropy", "alignment"):
         mean = (model(batches[0])[loss] + model(batches[1])[loss]) / 2

@@ -1,10 +1,11 @@
-"""How hard each of the two losses pulls on a model, at every checkpoint of a run.
+"""What a run's models make of prompts, and how hard each loss pulls on them, at every checkpoint.
 
-    python scripts/study/gradients.py CONFIG OUTPUT.json [SETTING=VALUE …]
+    python scripts/study/diagnose.py CONFIG OUTPUT.json [SETTING=VALUE …]
 
-On the first samples of the validation split, in float32: lengths of the gradients of cross-entropy
-and of the alignment term (λ left out), and the cosine between them, over the backbone's weights
-that the alignment term reaches.
+On the first samples of the validation split, in float32: cross-entropy with their prompts and with
+prompts dropped; of an aligned run also the lengths of the gradients of cross-entropy and of the
+alignment term (λ left out), and the cosine between them, over the backbone's weights that the
+alignment term reaches.
 """
 
 import argparse
@@ -42,23 +43,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     examples = setup.validation_set
     places = range(min(len(examples), _BATCH * _BATCHES))
-    batches: list[Any] = [
-        to_device(collate([examples[i] for i in part], examples.layout.pad_id), device)
-        for part in (places[start : start + _BATCH] for start in places[::_BATCH])
-    ]
+    prompted, dropped = (
+        [
+            to_device(
+                collate([examples.item(i, dropped=drop) for i in part], examples.layout.pad_id),
+                device,
+            )
+            for part in (places[start : start + _BATCH] for start in places[::_BATCH])
+        ]
+        for drop in (False, True)
+    )
     model = setup.model.float().to(device).eval()
     points = []
     for folder in complete_checkpoints(settings.paths.folder("run") / "checkpoints"):
         model.load_state_dict(whole_weights(folder))
-        found = pulls(model, batches)
-        points.append({"step": read_mark(folder)["step"], **found})
+        points.append(
+            {
+                "step": read_mark(folder)["step"],
+                "prompted": mean_cross_entropy(model, prompted),
+                "dropped": mean_cross_entropy(model, dropped),
+                "pull": pull(model, prompted) if model.projector is not None else None,
+            }
+        )
     tree = {"samples": len(places), "weight": settings.alignment.weight, "points": points}
     write_atomic(options.output, canonical_json(tree).encode())
     sys.stdout.write(f"{options.output}\n")
     return 0
 
 
-def pulls(model: ArraModel, batches: Sequence[Any]) -> dict[str, float]:
+@torch.no_grad()
+def mean_cross_entropy(model: ArraModel, batches: Sequence[Any]) -> float:
+    """Nats a position, mean over batches of equally many samples."""
+    return float(torch.stack([model(batch)["cross_entropy"] for batch in batches]).mean())
+
+
+def pull(model: ArraModel, batches: Sequence[Any]) -> dict[str, float]:
     """Lengths of both gradients and their cosine, over weights that the alignment term reaches.
 
     Args:
