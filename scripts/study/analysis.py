@@ -22,6 +22,10 @@ FEWEST_SEEDS = 3
 LEVEL = 0.95
 """Of every interval over seeds."""
 
+_FIELDS = {
+    "arm", "clipped_share", "device", "diagnosis", "losses", "made_with", "overrides", "parameters",
+    "points", "seconds", "seed", "size", "teacher", "validation", "versions",
+}  # fmt: skip
 Arm = tuple[str, str]
 """Model size and what was varied: ``("small", "hybnext")``."""
 
@@ -41,10 +45,19 @@ class Run:
         """The run in a file.
 
         Raises:
-            ValueError: if it holds another run than its name says, no point, an unknown measure,
-                points out of order, or an FD that is not positive.
+            ValueError: if it is damaged or of another version, holds another run than its name
+                says, no point, an unknown measure, points out of order, or an FD that is not
+                positive.
         """
-        record = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged ({error}): write it again with run.py") from error
+        if missing := _FIELDS - record.keys():
+            raise ValueError(
+                f"{path} lacks {', '.join(sorted(missing))}: it is of another version of the "
+                "study; write it again with run.py"
+            )
         run = cls(
             size=record["size"], arm=record["arm"], seed=record["seed"], record=record, path=path
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from command import exit_status
 from torch import Tensor
 
 from arra_med import config
@@ -31,13 +32,13 @@ from arra_med.training.validation import to_device
 _BATCH, _BATCHES = 64, 4
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure every checkpoint; the exit status."""
+def main() -> None:
+    """Measure every checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     settings = config.load(Settings, options.config, options.overrides)
     setup = Setup(settings, Inputs(settings))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tree = {"samples": len(places), "weight": settings.alignment.weight, "points": points}
     write_atomic(options.output, canonical_json(tree).encode())
     sys.stdout.write(f"{options.output}\n")
-    return 0
 
 
 @torch.no_grad()
@@ -112,4 +112,4 @@ def _gradient(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -24,6 +24,7 @@ TEACHERS = {"cross-modal": "text", "vision-only": "augmentation", "supervised": 
 """Teacher → what `train_teacher.py` trains it by."""
 UNLABELLED = "unlabelled"
 """The second extractor: trained as the vision-only teacher is, on the judge's pictures."""
+_SECTIONS = {"points", "sizes", "arms", "choose", "seeds", "groups"}
 COLLECTIONS = {
     "teacher": ("21_000", "12", "[0.95, 0.05, 0]"),
     "judge": ("8_400", "13", "[0.95, 0.05, 0]"),
@@ -320,6 +321,25 @@ def _export(run: Run, point: int) -> str:
 
 
 def read_arms(path: Path) -> dict[str, Any]:
-    """What an ``arms.yaml`` says."""
-    tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """What an ``arms.yaml`` says.
+
+    Raises:
+        RequestError: if it is none.
+    """
+    try:
+        tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path} is no YAML: {error}") from error
+    if not isinstance(tree, dict) or (missing := _SECTIONS - tree.keys()):
+        missing = missing if isinstance(tree, dict) else _SECTIONS
+        raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: see {ARMS}")
+    for name, group in tree["groups"].items():
+        for kind in ("sizes", "arms"):
+            if unknown := [one for one in group[kind] if one not in tree[kind]]:
+                raise RequestError(
+                    f"{path}: group {name} names {', '.join(unknown)}, which is not among its "
+                    f"{kind}: {', '.join(tree[kind])}"
+                )
     return tree

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from command import exit_status
 
 from arra_med.eval.plain_folder import TABLE
 from arra_med.images import encode_png
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -32,8 +32,8 @@ def main() -> int:
     """Run, collect, and say where."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = _options()
-    plan = Plan(options.output.resolve(), read_arms(options.arms))
     try:
+        plan = Plan(options.output.resolve(), read_arms(options.arms))
         asked = plan.select(options.what, options.seeds)
         begun = time.monotonic()
         with _alone(plan.output):
@@ -44,7 +44,7 @@ def main() -> int:
                 gpus=_gpus(options),
                 device=_device(options),
             )
-    except RequestError as error:
+    except (RequestError, OSError) as error:
         logging.error("%s", error)
         return 2
     logging.info("%.1f minutes", (time.monotonic() - begun) / 60)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command import exit_status
 from torch import Tensor
 from tqdm import trange
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -116,4 +117,4 @@ def batch(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

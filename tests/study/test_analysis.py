@@ -40,7 +40,9 @@ def save(folder: Path, arm: str, seed: int, points: Sequence[Any], size: str = "
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "arm": arm, "size": size, "seed": seed, "points": list(points), "losses": [],
-        "teacher": "w", "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
+        "teacher": "w", "clipped_share": 0, "device": "a card", "diagnosis": {}, "overrides": [],
+        "parameters": 1, "seconds": {}, "validation": [], "versions": {},
+        "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
     }  # fmt: skip
     path.write_text(json.dumps(record))
     return path
@@ -236,4 +238,15 @@ def test_runs_made_with_other_things_are_not_mixed(tmp_path: Path, what: str) ->
     record["made_with"][what] = "another"
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=f"small-hybnext-seed1: another {what} than the rest"):
+        load(tmp_path)
+
+
+def test_damaged_and_older_results_are_named(tmp_path: Path) -> None:
+    path = save(tmp_path, "none", 0, [point(1, {"fd": 1.0})])
+    whole = path.read_text()
+    path.write_text(whole[:50])
+    with pytest.raises(ValueError, match=r"small-none-seed0.json is damaged"):
+        load(tmp_path)
+    path.write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "diagnosis"}))
+    with pytest.raises(ValueError, match=r"small-none-seed0.json lacks diagnosis"):
         load(tmp_path)

@@ -186,3 +186,22 @@ def test_judge_and_extractor_never_see_the_studys_pictures(plan: Plan) -> None:
 def test_an_unknown_word_is_named(plan: Plan) -> None:
     with pytest.raises(RequestError, match=r"nothing is called mian: .* the groups main, large"):
         plan.select(["mian", "setup"], [0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "is no YAML"),
+        ("arms: {}", "lacks choose, groups, points, seeds, sizes"),
+        ("just words", "lacks arms, choose"),
+        (ARMS.read_text().replace("arms: [none, hybnext], seeds: 5", "arms: [nonee], seeds: 5"),
+         "group main names nonee, which is not among its arms: none, hybnext"),
+    ],
+)  # fmt: skip
+def test_what_is_no_arms_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "arms.yaml"
+    with pytest.raises(RequestError, match=r"does not exist"):
+        read_arms(path)
+    path.write_text(text)
+    with pytest.raises(RequestError, match=said):
+        read_arms(path)
