@@ -180,9 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(HTTPStatus.CONFLICT, {"error": "pictures are being drawn: wait for them"})
         else:
             try:
-                self._json(*self._drawn(body))
+                answer = self._drawn(body)
             finally:
-                self.server.drawing.release()
+                self.server.drawing.release()  # first: who has an answer may ask again at once
+            self._json(*answer)
 
     def _drawn(self, body: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
         try:
