@@ -241,7 +241,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         listed=listed, catching_up=catching_up,
         questions=QUESTIONS, main=MAIN, numbers=NUMBERS, paper=PAPER, sizes=SIZES,
         main_measures=figures.MAIN_MEASURES, beside=BESIDE, short=SHORT, measures=MEASURES,
-        fewest=FEWEST_SEEDS, level=LEVEL, reaches={n: half_width(n) for n in (FEWEST_SEEDS, 5)},
+        level=LEVEL, reaches={n: half_width(n) for n in (FEWEST_SEEDS, 5)},
         most_seeds=max(map(len, study.runs.values())),
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),

@@ -32,7 +32,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from measures import MEASURES
-from questions import MAIN, QUESTIONS, SIZES
+from questions import MAIN, PAIR, QUESTIONS, SIZES
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
 from arra_med.store import canonical_json
@@ -73,7 +73,6 @@ _CURVES = (
     ("cross_entropy", "validation cross-entropy"),
     ("alignment", "alignment loss in training"),
 )
-_PAIR = ("none", "hybnext")
 _BLOCKS = 60  # points of a training curve that are drawn
 
 
@@ -84,7 +83,7 @@ def payloads(study: Study) -> dict[str, Payload]:
         MAIN.slug: {"panels": [_arms_panel(study, arms, name) for name in MAIN_MEASURES]},
         "curves": {"curves": [row for size in SIZES for row in _curves(study, size)]},
     }
-    others = sorted(arm for arm in study.runs if arm[1] not in _PAIR)
+    others = sorted(arm for arm in study.runs if arm[1] not in PAIR)
     found["curves-arms"] = {"arms": [_against_main(study, arm) for arm in others]}
     known = {*MAIN.contrasts[0].plus, *MAIN.contrasts[0].minus}
     for question in QUESTIONS:
@@ -185,13 +184,13 @@ def _curves(study: Study, size: str) -> list[dict[str, Any]]:
         read: Callable[[Run], Line] = partial(curve, measure=name)
         if name == "alignment":
             read = _alignment_curve
-        lines = {arm: _seed_lines(study.of((size, arm)), read) for arm in _PAIR}
+        lines = {arm: _seed_lines(study.of((size, arm)), read) for arm in PAIR}
         row[name] = {arm: line for arm, line in lines.items() if line is not None}
     return [row] if row["fd"] or row["cross_entropy"] else []
 
 
 def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
-    shown = {name: (arm[0], name) for name in _PAIR} | {arm[1]: arm}
+    shown = {name: (arm[0], name) for name in PAIR} | {arm[1]: arm}
     lines = {n: _seed_lines(study.of(a), lambda run: curve(run, "fd")) for n, a in shown.items()}
     known = {name: line for name, line in lines.items() if line is not None}
     return {"arm": arm[1], "size": arm[0], "lines": known}
@@ -286,7 +285,7 @@ def _small(arms: Sequence[Payload]) -> Figure:
     figure = Figure(figsize=(_WIDTH, 2.5 * lines), layout=_layout())
     for place, arm in enumerate(arms, start=1):
         axes = figure.add_subplot(lines, columns, place)
-        _curve_panel(axes, arm["lines"], log=True, behind=("none", "hybnext"))
+        _curve_panel(axes, arm["lines"], log=True, behind=PAIR)
         axes.set_title(f"FD: {arm['arm']}" + (f", {arm['size']}" if arm["size"] != "small" else ""))
     return figure
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from command import exit_status
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -150,31 +151,30 @@ def encode(films: Sequence[Film], columns: Mapping[str, Mapping[str, Image.Image
 def main(arguments: Sequence[str] | None = None) -> int:
     """Choose, draw and write; the exit status."""
     options = _options(arguments)
-    try:
-        prepared = PreparedFolder(options.prepared)
-        offered = {
-            name: open_pictures(folder, prepared, name=name) for name, folder in options.generated
+    return exit_status(lambda: _draw(options))
+
+
+def _draw(options: argparse.Namespace) -> None:
+    prepared = PreparedFolder(options.prepared)
+    offered = {
+        name: open_pictures(folder, prepared, name=name) for name, folder in options.generated
+    }
+    firsts = {name: first_rows(pictures) for name, pictures in offered.items()}
+    rows = prepared.rows(options.split)
+    drawn = [row for row in rows if all(row["key"] in known for known in firsts.values())]
+    films = choose(drawn)
+    if not films:
+        raise RequestError(f"no prompt of split {options.split!r} was drawn by all generators")
+    real = prepared.images([film.key for film in films])
+    columns = {"real phantom": {key: to_picture(png) for key, png in real.items()}}
+    for name, pictures in offered.items():
+        columns[name] = {
+            film.key: to_picture(pictures.png(firsts[name][film.key])) for film in films
         }
-        firsts = {name: first_rows(pictures) for name, pictures in offered.items()}
-        rows = prepared.rows(options.split)
-        drawn = [row for row in rows if all(row["key"] in known for known in firsts.values())]
-        films = choose(drawn)
-        if not films:
-            raise RequestError(f"no prompt of split {options.split!r} was drawn by all generators")
-        real = prepared.images([film.key for film in films])
-        columns = {"real phantom": {key: to_picture(png) for key, png in real.items()}}
-        for name, pictures in offered.items():
-            columns[name] = {
-                film.key: to_picture(pictures.png(firsts[name][film.key])) for film in films
-            }
-        write_atomic(options.output, encode(films, columns))
-    except (RequestError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    write_atomic(options.output, encode(films, columns))
     left_out = {*RICH_FINDINGS, NORMAL} - {film.finding for film in films}
     for finding in sorted(left_out):
         print(f"no prompt shows {finding}: it has no row", file=sys.stderr)
-    return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -227,10 +227,9 @@ class Plan:
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
                 "--checkpoint", f"step-{point:08d}", needs=(f"{run.name}-train",),
             )  # fmt: skip
-        paths = [f"paths.prepared={self.prepared}", f"paths.tokenizer={self.output}/tokenizer"]
         yield _script(
-            f"{run.name}-diagnose", "diagnose.py", str(RECIPE), str(self.diagnosis(run)), *paths,
-            *own, *self._scaled("train"), needs=(f"{run.name}-train",),
+            f"{run.name}-diagnose", "diagnose.py", str(RECIPE), str(self.diagnosis(run)),
+            *self._paths(self.prepared), *own, *self._scaled("train"), needs=(f"{run.name}-train",),
         )  # fmt: skip
         yield Step(  # 16 bytes a parameter each; nothing reads them any more
             name=f"{run.name}-tidy",
@@ -286,10 +285,13 @@ class Plan:
         needs: tuple[str, ...] = (),
         prepared: Path | None = None,
     ) -> Step:
-        paths = [f"paths.prepared={prepared or self.prepared}"]
-        paths.append(f"paths.tokenizer={self.output}/tokenizer")
+        paths = self._paths(prepared or self.prepared)
         command = (sys.executable, "-m", "arra_med", verb, str(RECIPE), *paths)
         return Step(name=name, command=(*command, *overrides, *self._scaled(verb)), needs=needs)
+
+    def _paths(self, prepared: Path) -> list[str]:
+        """Settings of every command: pictures and image tokenizer."""
+        return [f"paths.prepared={prepared}", f"paths.tokenizer={self.output}/tokenizer"]
 
     def _scaled(self, what: str) -> list[str]:
         """What a trial in small adds to a command."""
@@ -332,8 +334,7 @@ def read_arms(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path} does not exist") from None
     except yaml.YAMLError as error:
         raise RequestError(f"{path} is no YAML: {error}") from error
-    if not isinstance(tree, dict) or (missing := _SECTIONS - tree.keys()):
-        missing = missing if isinstance(tree, dict) else _SECTIONS
+    if missing := _SECTIONS - (tree.keys() if isinstance(tree, dict) else set()):
         raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: see {ARMS}")
     for name, group in tree["groups"].items():
         for kind in ("sizes", "arms"):

@@ -10,6 +10,8 @@ SIZES = {
     "large": "Large model",
     "longer": "Small model, trained twice as long",
 }
+PAIR = ("none", "hybnext")
+"""The two main arms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +60,11 @@ def _gain(first: tuple[str, str], second: tuple[str, str], sizes: tuple[str, str
 
 def _pairs(*sizes: str) -> tuple[tuple[Arm, str], ...]:
     """The two main arms at some sizes."""
-    return tuple(((size, arm), f"`{arm}`, {size}") for size in sizes for arm in ("none", "hybnext"))
+    return tuple(((size, arm), f"`{arm}`, {size}") for size in sizes for arm in PAIR)
 
 
 _PLAIN = ("none", "no alignment")
-_PAIR = ("hybnext", "none")
+_PAIR = PAIR[::-1]  # aligned less unaligned
 MAIN = Question(
     slug="main",
     title="Does alignment help?",
