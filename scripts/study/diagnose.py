@@ -40,6 +40,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     settings = config.load(Settings, options.config, options.overrides)
+    run = settings.paths.folder("run")
+    if not (folders := complete_checkpoints(run / "checkpoints")):
+        raise FileNotFoundError(
+            f"no checkpoint in {run}: train first; run.py deletes them once all read them"
+        )
     setup = Setup(settings, Inputs(settings))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     examples = setup.validation_set
@@ -56,7 +61,7 @@ def main() -> None:
     )
     model = setup.model.float().to(device).eval()
     points = []
-    for folder in complete_checkpoints(settings.paths.folder("run") / "checkpoints"):
+    for folder in folders:
         model.load_state_dict(whole_weights(folder))
         points.append(
             {
