@@ -7,7 +7,7 @@ A run is one file, ``runs/<size>-<arm>-seed<k>.json``; ``setup.json`` holds what
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +23,10 @@ LEVEL = 0.95
 """Of every interval over seeds."""
 
 _FIELDS = {
-    "arm", "clipped_share", "device", "diagnosis", "losses", "made_with", "overrides", "parameters",
-    "points", "seconds", "seed", "size", "teacher", "validation", "versions",
+    "arm", "clipped_share", "device", "diagnosis", "findings", "losses", "made_with", "overrides",
+    "parameters", "points", "seconds", "seed", "size", "teacher", "validation", "versions",
 }  # fmt: skip
+_POINT = {"measures", "pictures", "samples", "split", "step", "tokens"}
 Arm = tuple[str, str]
 """Model size and what was varied: ``("small", "hybnext")``."""
 
@@ -46,18 +47,12 @@ class Run:
 
         Raises:
             ValueError: if it is damaged or of another version, holds another run than its name
-                says, no point, an unknown measure, points out of order, or an FD that is not
-                positive.
+                says, no point, an unknown measure, points out of order or without their diagnosis,
+                or an FD that is not positive.
         """
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is damaged ({error}): write it again with run.py") from error
+        record = _read_json(path)
         if missing := _FIELDS - record.keys():
-            raise ValueError(
-                f"{path} lacks {', '.join(sorted(missing))}: it is of another version of the "
-                "study; write it again with run.py"
-            )
+            raise ValueError(_incomplete(path, missing))
         run = cls(
             size=record["size"], arm=record["arm"], seed=record["seed"], record=record, path=path
         )
@@ -66,6 +61,15 @@ class Run:
             raise ValueError(f"{path} holds the run of {expected}: rename it or write it again")
         if not run.points:
             raise ValueError(f"{path} has no point: it was not evaluated")
+        if missing := {key for point in run.points for key in _POINT - point.keys()}:
+            raise ValueError(_incomplete(path, missing))
+        for what, found in (
+            ("diagnosis", record["diagnosis"].get("points", [])),
+            ("validation", record["validation"]),
+        ):
+            known = {line["step"] for line in found}
+            if absent := [point["step"] for point in run.points if point["step"] not in known]:
+                raise ValueError(f"{path} has no {what} at step {absent[0]}: run it again")
         if (steps := [point["step"] for point in run.points]) != sorted(steps):
             raise ValueError(f"{path}: points must ascend by step, found {steps}")
         unknown = {key for point in run.points for key in point["measures"]} - MEASURES.keys()
@@ -117,8 +121,25 @@ def load(folder: Path) -> Study:
     for run in read:
         runs.setdefault((run.size, run.arm), {})[run.seed] = run
     files = (folder / "setup.json", folder / "choice.json")
-    setup, choice = (json.loads(f.read_text("utf-8")) if f.is_file() else {} for f in files)
+    setup, choice = (_read_json(file) if file.is_file() else {} for file in files)
     return Study(runs=runs, setup=setup, choice=choice)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): write it again with run.py") from error
+    if isinstance(tree, dict):
+        return tree
+    raise ValueError(f"{path} holds no results: write it again with run.py")
+
+
+def _incomplete(path: Path, missing: Iterable[str]) -> str:
+    return (
+        f"{path} lacks {', '.join(sorted(missing))}: it is of another version of the study; run "
+        "it again"
+    )
 
 
 def _check_alike(runs: Sequence[Run]) -> None:

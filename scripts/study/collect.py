@@ -54,7 +54,7 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
             "arm": run.arm,
             "size": run.size,
             "seed": run.seed,
-            "overrides": [*plan.arms["sizes"][run.size], *plan.arms["arms"][run.arm]],
+            "overrides": [*plan.arms.sizes[run.size], *plan.arms.arms[run.arm]],
             "parameters": _parameters(folder / f"export-{run.points[-1]}"),
             "device": mark_of(plan.output, f"{run.name}-train")["device"],
             "made_with": {  # by these runs compare, or do not
@@ -71,6 +71,7 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
             "versions": evaluation["protocol"]["versions"],
             "seconds": _seconds(plan, run),
             "points": points,
+            "findings": findings(evaluation),
             "clipped_share": sum(clipped) / len(clipped),
             "diagnosis": _read(plan.diagnosis(run)),
             "validation": [
@@ -103,7 +104,7 @@ def write_choice(plan: Plan, runs: Sequence[Run], results: Path) -> None:
             found = measures(_read(folder / "evaluation" / "results.json"))
             row = {"arm": run.arm.partition("-")[0], "overrides": list(run.candidate)}
             rows.append({**row, "guidance": guidance, "measures": found})
-    about = {name: plan.arms["choose"][name] for name in ("size", "seed")}
+    about = {"size": plan.arms.choose.size, "seed": plan.arms.choose.seed}
     _write(results / "choice.json", {**about, "split": "validate", "candidates": rows})
 
 
@@ -171,6 +172,19 @@ def measures(evaluation: Mapping[str, Any]) -> Json:
     if copies:
         found["copies"] = _value(copies["num_matches"])
     return {name: value for name, value in found.items() if value["value"] is not None}
+
+
+def findings(evaluation: Mapping[str, Any]) -> Json:
+    """By finding, the judge's AUROC and how often the asked side was drawn, where it was asked."""
+    found: Json = {
+        row["finding"]: {"auroc": row["auroc_generated"]["value"], "side": None}
+        for row in evaluation["judges"][0]["findings"]
+        if row["status"] == "scored" and row["auroc_generated"]
+    }
+    for row in (evaluation["laterality"] or {}).get("by_finding", []):
+        if row["finding"] in found and row["followed"]:
+            found[row["finding"]]["side"] = row["followed"]["value"]
+    return found
 
 
 def _seconds(plan: Plan, run: Run) -> dict[str, float]:

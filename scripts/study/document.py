@@ -45,6 +45,7 @@ from arra_med.eval.formatting import (
     shared_places,
     significant,
 )
+from arra_med.schema import CHEXPERT_LABELS
 from arra_med.store import fingerprint, write_atomic
 
 HERE = Path(__file__).parent
@@ -139,6 +140,21 @@ class Words:
             else:
                 values.append(pull[name])
         return decimal(sum(values) / len(values))
+
+    def findings(self, arms: Sequence[Arm]) -> list[str]:
+        """Findings that any run of the arms was judged by, in the schema's order."""
+        runs = [run for arm in arms for run in self.study.of(arm).values()]
+        judged = {name for run in runs for name in run.record["findings"]}
+        return [name for name in CHEXPERT_LABELS if name in judged]
+
+    def finding(self, arm: Arm, name: str, key: str) -> str:
+        """Mean over seeds of a finding's final ``auroc`` or ``side``."""
+        values = [
+            value
+            for run in self.study.of(arm).values()
+            if (value := run.record["findings"].get(name, {}).get(key)) is not None
+        ]
+        return decimal(sum(values) / len(values)) if values else NOTHING
 
     def pairs(self, contrast: Contrast) -> str:
         """How many seeds a contrast has."""
@@ -274,10 +290,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wrong.append(f"{path} is not what the results give")
         print("\n".join(wrong) or "the document agrees with the results", file=sys.stderr)
         return 1 if wrong else 0
-    (options.docs / FOLDER).mkdir(parents=True, exist_ok=True)
-    write_atomic(options.docs / PAGE, text.encode())
-    for name, payload in drawings.items():
-        figures.draw(payload, options.docs / FOLDER / f"{name}.svg")
+    try:
+        (options.docs / FOLDER).mkdir(parents=True, exist_ok=True)
+        write_atomic(options.docs / PAGE, text.encode())
+        for name, payload in drawings.items():
+            figures.draw(payload, options.docs / FOLDER / f"{name}.svg")
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

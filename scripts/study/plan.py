@@ -5,13 +5,12 @@
 
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import yaml
+from arms import Arms
 from steps import Step, with_needs
 
 from arra_med import config
@@ -19,12 +18,11 @@ from arra_med.errors import RequestError
 from arra_med.settings import Settings
 
 HERE = Path(__file__).parent
-RECIPE, ARMS = HERE / "study.yaml", HERE / "arms.yaml"
+RECIPE = HERE / "study.yaml"
 TEACHERS = {"cross-modal": "text", "vision-only": "augmentation", "supervised": "labels"}
 """Teacher → what `train_teacher.py` trains it by."""
 UNLABELLED = "unlabelled"
 """The second extractor: trained as the vision-only teacher is, on the judge's pictures."""
-_SECTIONS = {"points", "sizes", "arms", "choose", "seeds", "groups"}
 COLLECTIONS = {
     "teacher": ("21_000", "12", "[0.95, 0.05, 0]"),
     "judge": ("8_400", "13", "[0.95, 0.05, 0]"),
@@ -82,11 +80,10 @@ class Plan:
 
     Args:
         output: the folder.
-        arms: what ``arms.yaml`` holds; ``scale`` there names what a trial in small adds to the
-            commands of a verb (or to the scripts ``teacher`` and ``text``).
+        arms: what ``arms.yaml`` holds.
     """
 
-    def __init__(self, output: Path, arms: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, arms: Arms) -> None:
         self.output = output
         self.arms = arms
 
@@ -110,7 +107,7 @@ class Plan:
             RequestError: if there is nothing of a name.
         """
         setup = {step.name: step for step in self.setup()}
-        groups = self.arms["groups"]
+        groups = self.arms.groups
         if unknown := [word for word in what if word not in {"setup", "choose", *groups, *setup}]:
             raise RequestError(
                 f"nothing is called {', '.join(unknown)}: there are setup, choose, the groups "
@@ -126,21 +123,20 @@ class Plan:
 
     def runs(self, group: str, seeds: Sequence[int] = ()) -> list[Run]:
         """Every run of a group."""
-        chosen = self.arms["groups"][group]
-        seeds = seeds or range(chosen.get("seeds", self.arms["seeds"]))
-        points = tuple(chosen.get("points", self.arms["points"]))
+        chosen = self.arms.groups[group]
+        seeds = seeds or range(chosen.seeds or self.arms.seeds)
+        points = chosen.points or self.arms.points
         return [
             self._run(size, arm, seed, points)
-            for seed, size, arm in product(seeds, chosen["sizes"], chosen["arms"])
+            for seed, size, arm in product(seeds, chosen.sizes, chosen.arms)
         ]
 
     def candidates(self) -> list[Run]:
         """Runs by which settings are chosen, on validation."""
-        choose, points = self.arms["choose"], tuple(self.arms["points"][-1:])
+        choose, points = self.arms.choose, self.arms.points[-1:]
         return [
-            self._run(choose["size"], arm, choose["seed"], points, split="validate", more=(given,))
-            for arm in choose["arms"]
-            for given in choose["training"]
+            self._run(choose.size, arm, choose.seed, points, split="validate", more=(given,))
+            for arm, given in product(choose.arms, choose.training)
         ]
 
     def _run(
@@ -153,12 +149,12 @@ class Plan:
         split: str = "test",
         more: tuple[str, ...] = (),
     ) -> Run:
-        given = [*self.arms["sizes"][size], *self.arms["arms"][arm], *more]
+        given = [*self.arms.sizes[size], *self.arms.arms[arm], *more]
         return Run(
             size=size,
             arm="-".join([arm, *(one.partition("=")[2] for one in more)]),
             seed=seed,
-            overrides=tuple(one.format(prepared=self.prepared) for one in given),
+            overrides=tuple(one.replace("{prepared}", str(self.prepared)) for one in given),
             points=points,
             split=split,
             candidate=more,
@@ -246,7 +242,7 @@ class Plan:
 
     def guidances(self, run: Run) -> Sequence[float | None]:
         """Scales of guidance to draw with; ``None`` is the recipe's."""
-        return self.arms["choose"]["guidance"] if run.candidate else [None]
+        return self.arms.choose.guidance if run.candidate else [None]
 
     def _point(
         self, run: Run, point: int, own: Sequence[str], guidance: float | None
@@ -295,7 +291,7 @@ class Plan:
 
     def _scaled(self, what: str) -> list[str]:
         """What a trial in small adds to a command."""
-        return [*self.arms.get("scale", {}).get(what, [])]
+        return [*self.arms.scale.get(what, ())]
 
 
 def _script(name: str, script: str, *arguments: str, needs: tuple[str, ...]) -> Step:
@@ -313,34 +309,15 @@ def _reads(overrides: tuple[str, ...]) -> tuple[str, ...]:
     if settings.alignment.enabled:
         assert settings.features is not None
         weights: Path = settings.features.teacher.options.weights
-        teacher = next(name for name in TEACHERS if weights.name.endswith(f"-{name}"))
+        teacher = next((name for name in TEACHERS if weights.name.endswith(f"-{name}")), None)
+        if teacher is None:
+            raise RequestError(
+                f"features.teacher.weights={weights} names no teacher of the study: "
+                f"its folder ends with {', '.join(f'-{name}' for name in TEACHERS)}"
+            )
         needs.append(f"features-{teacher}-{settings.features.aggregation}")
     return tuple(needs)
 
 
 def _export(run: Run, point: int) -> str:
     return f"{run.name}-export-{point}"
-
-
-def read_arms(path: Path) -> dict[str, Any]:
-    """What an ``arms.yaml`` says.
-
-    Raises:
-        RequestError: if it is none.
-    """
-    try:
-        tree: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RequestError(f"{path} does not exist") from None
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path} is no YAML: {error}") from error
-    if missing := _SECTIONS - (tree.keys() if isinstance(tree, dict) else set()):
-        raise RequestError(f"{path} lacks {', '.join(sorted(missing))}: see {ARMS}")
-    for name, group in tree["groups"].items():
-        for kind in ("sizes", "arms"):
-            if unknown := [one for one in group[kind] if one not in tree[kind]]:
-                raise RequestError(
-                    f"{path}: group {name} names {', '.join(unknown)}, which is not among its "
-                    f"{kind}: {', '.join(tree[kind])}"
-                )
-    return tree

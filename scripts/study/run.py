@@ -7,20 +7,22 @@
 
 Also a step of the setup by its name. Every step runs once; the same command goes on where it
 stopped, and a step that fails stops what needs it alone. One log a step lies in ``<output>/logs``.
-Results are small JSON files in ``--results``; ``document.py`` writes the page.
+Results are small JSON files in ``<output>/results``; ``document.py --results`` writes the page.
 """
 
 import argparse
 import contextlib
 import logging
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from arms import ARMS, Group, read_arms
 from collect import write_choice, write_run, write_setup
-from plan import ARMS, HERE, Plan, Selection, read_arms
+from plan import Plan, Selection
 from steps import Step, ended, run_steps
 
 from arra_med.errors import RequestError
@@ -31,27 +33,36 @@ from arra_med.store import try_lock
 def main() -> int:
     """Run, collect, and say where."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     options = _options()
     try:
         plan = Plan(options.output.resolve(), read_arms(options.arms))
         asked = plan.select(options.what, options.seeds)
+        gpus = _gpus(options.gpus)
+        results = options.results or plan.output / "results"
+        results.mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
-        with _alone(plan.output):
+        with _alone(plan.output) as lock:
             failed = run_steps(
                 asked.steps,
                 plan.output,
                 jobs=options.jobs,
-                gpus=_gpus(options),
-                device=_device(options),
+                gpus=gpus,
+                device=_device(gpus, options.jobs),
+                lock=lock,
             )
+            logging.info("%.1f minutes", (time.monotonic() - begun) / 60)
+            _collect(plan, asked, results)
     except (RequestError, OSError) as error:
         logging.error("%s", error)
         return 2
-    logging.info("%.1f minutes", (time.monotonic() - begun) / 60)
-    _collect(plan, asked, options.results)
+    except KeyboardInterrupt:
+        logging.error("interrupted: the same command goes on from here")
+        return 130
     for message in failed:
         logging.error("%s", message)
-    sys.stdout.write(f"{options.results}\n")
+    sys.stdout.write(f"{results}\n")
     return 1 if failed else 0
 
 
@@ -71,8 +82,8 @@ def _collect(plan: Plan, asked: Selection, results: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two of these commands in one folder would run the same steps.
+def _alone(folder: Path) -> Iterator[int]:
+    """Two of these commands in one folder would run the same steps; yields the lock's descriptor.
 
     Raises:
         RequestError: if another one works there.
@@ -80,39 +91,64 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as lock:
         if not try_lock(lock.fileno()):
-            raise RequestError(f"another run.py works in {folder}: wait for it")
-        yield
+            raise RequestError(
+                f"another run.py, or a command that one started, works in {folder}: wait for it"
+            )
+        yield lock.fileno()
 
 
-def _device(options: argparse.Namespace) -> str:
+def _device(gpus: list[str], jobs: int) -> str:
     """What the results say they were made on."""
-    if not torch.cuda.is_available():
+    if not gpus:
         return f"{available_cores()} CPU cores"
-    name = torch.cuda.get_device_name()
-    return f"{len(_gpus(options))} × {name}, {options.jobs} commands at a time"
+    name = torch.cuda.get_device_name(int(gpus[0]))
+    return f"{len(gpus)} × {name}, {jobs} commands at a time"
 
 
-def _gpus(options: argparse.Namespace) -> list[str]:
-    """Numbers of the CUDA devices to use: those given, or all."""
-    return options.gpus or [str(number) for number in range(torch.cuda.device_count())]
+def _gpus(given: list[int]) -> list[str]:
+    """Numbers of the CUDA devices to use: those given, or all.
+
+    Raises:
+        RequestError: if one is not there.
+    """
+    there = range(torch.cuda.device_count())
+    if absent := [number for number in given if number not in there]:
+        raise RequestError(f"--gpus {absent[0]}: PyTorch sees {len(there)} CUDA devices")
+    return [str(number) for number in given or there]
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    groups = "; ".join(f"{name} ({_about(group)})" for name, group in read_arms().groups.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n", 1)[0],
+        epilog=f"Groups of {ARMS.name}: {groups}.",
+    )
     parser.add_argument(
         "what", nargs="*", default=["main"],
-        help="setup, choose, groups of arms.yaml, steps of the setup",
+        help="setup, choose, groups, steps of the setup (default: main)",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, default=Path("work/study"))
-    parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--arms", type=Path, default=ARMS, help="what is compared")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="those of arms.yaml")
-    parser.add_argument("--jobs", type=int, default=2, help="commands at a time")
-    parser.add_argument("--gpus", nargs="*", default=[], help="CUDA device numbers, all by default")
+    add = parser.add_argument
+    add(
+        "--output",
+        type=Path,
+        default=Path("work/study"),
+        help="of everything (default: %(default)s)",
+    )
+    add("--results", type=Path, help="small JSON files (default: <output>/results)")
+    add("--arms", type=Path, default=ARMS, help="what is compared (default: %(default)s)")
+    add("--seeds", type=int, nargs="+", default=[], help="in place of those of the arms' file")
+    add("--jobs", type=int, default=2, help="commands at a time (default: %(default)s)")
+    add("--gpus", type=int, nargs="+", default=[], help="CUDA device numbers (default: all)")
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")
+    if min(options.seeds, default=0) < 0:
+        parser.error("--seeds must not be negative")
     return options
+
+
+def _about(group: Group) -> str:
+    return f"{' and '.join(group.sizes)}: {', '.join(group.arms)}"
 
 
 if __name__ == "__main__":

@@ -4,25 +4,27 @@ A step that ended is marked by a file that holds its command and how long it too
 skips it, and refuses a mark of another command. What a command prints goes to a log of its own.
 """
 
+import contextlib
 import json
 import os
-import queue
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from arra_med.errors import RequestError, WorkError
+from arra_med.errors import RequestError
 from arra_med.parallel import available_cores
 from arra_med.store import write_atomic
 
 _LAST_LINES = 25
+_POLL = 0.1
+"""Seconds between looks at what runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,12 @@ class Step:
 
 
 def run_steps(
-    steps: Sequence[Step], folder: Path, *, jobs: int, gpus: Sequence[str], device: str
+    steps: Sequence[Step], folder: Path, *, jobs: int, gpus: Sequence[str], device: str, lock: int
 ) -> list[str]:
     """Run what has not ended yet, in the given order where needs allow it.
 
-    What needs a step that failed is not run; all else is.
+    What needs a step that failed is not run; all else is. When this is interrupted, so are the
+    commands, and it waits for them.
 
     Args:
         steps: all of them.
@@ -53,6 +56,7 @@ def run_steps(
         jobs: commands at a time.
         gpus: what ``CUDA_VISIBLE_DEVICES`` may be, taken in turn; none leaves it as it is.
         device: name of what the commands run on, for the marks.
+        lock: descriptor that the commands hold open too: a lock on it outlasts this process.
 
     Returns:
         What failed: each step's name, its command, and the end of its log.
@@ -62,33 +66,75 @@ def run_steps(
     """
     waiting = [step for step in steps if not _ended(step, folder)]
     left = {step.name for step in waiting}
-    slots: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for number in range(jobs):
-        slots.put(gpus[number % len(gpus)] if gpus else "")
-    running: dict[Future[None], Step] = {}
+    slots = [gpus[number % len(gpus)] if gpus else "" for number in range(jobs)]
+    running: list[_Running] = []
     failed: list[str] = []
-    with (
-        ThreadPoolExecutor(jobs) as pool,
-        tqdm(total=len(steps), initial=len(steps) - len(waiting), unit="step") as progress,
-    ):
-        while waiting or running:
-            ready = [step for step in waiting if not left.intersection(step.needs)]
-            for step in ready[: jobs - len(running)]:
-                waiting.remove(step)
-                running[pool.submit(_run, step, folder, slots, jobs, device)] = step
-            if not running:  # the rest needs what failed
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                step = running.pop(future)
-                error = future.exception()
-                if error is None:
-                    left.remove(step.name)
-                    progress.update()
-                    progress.set_postfix_str(step.name)
-                else:
-                    failed.append(f"{step.name}: {error}")
+    with tqdm(total=len(steps), initial=len(steps) - len(waiting), unit="step") as progress:
+        try:
+            while waiting or running:
+                ready = [step for step in waiting if not left.intersection(step.needs)]
+                for step in ready[: len(slots)]:
+                    waiting.remove(step)
+                    running.append(_Running(step, folder, slots.pop(0), jobs, lock))
+                if not running:  # the rest needs what failed
+                    break
+                time.sleep(_POLL)
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    slots.append(one.gpu)
+                    if error := one.ending(device):
+                        failed.append(f"{one.step.name}: {error}")
+                    else:
+                        left.remove(one.step.name)
+                        progress.update()
+                        progress.set_postfix_str(one.step.name)
+        finally:
+            for one in running:
+                one.stop()
+            for one in running:
+                one.process.wait()
     assert failed or not waiting, f"steps that need one another: {waiting}"
     return failed
+
+
+class _Running:
+    """A started command."""
+
+    def __init__(self, step: Step, folder: Path, gpu: str, jobs: int, lock: int) -> None:
+        self.step, self.folder, self.gpu = step, folder, gpu
+        self.begun = time.monotonic()
+        threads = max(1, available_cores() // jobs)
+        environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **os.environ}
+        if gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        self.log = folder / "logs" / f"{step.name}.txt"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as file:
+            self.process = subprocess.Popen(
+                step.command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=[lock],
+                start_new_session=True,  # signals reach it through `stop`, once, with its workers
+            )
+
+    def stop(self) -> None:
+        """Ask it to end, and what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+    def ending(self, device: str) -> str | None:
+        """Once it ended: its mark is written, or what is said of its failure."""
+        if code := self.process.returncode:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            shown = "\n  ".join(line.rsplit("\r", 1)[-1] for line in lines[-_LAST_LINES:])
+            return f"exit code {code}\n  {shlex.join(self.step.command)}\n  {shown}"
+        seconds = round(time.monotonic() - self.begun, 1)
+        mark = {"command": list(self.step.command), "seconds": seconds, "device": device}
+        write_atomic(_mark(self.folder, self.step.name), json.dumps(mark).encode())
+        return None
 
 
 def with_needs(wanted: Sequence[Step], others: Sequence[Step]) -> list[Step]:
@@ -110,8 +156,16 @@ def ended(folder: Path, step: Step) -> bool:
 
 
 def mark_of(folder: Path, name: str) -> dict[str, Any]:
-    """What is known of a step that ended: ``command``, ``seconds``, ``device``."""
-    mark: dict[str, Any] = json.loads(_mark(folder, name).read_text(encoding="utf-8"))
+    """What is known of a step that ended: ``command``, ``seconds``, ``device``.
+
+    Raises:
+        RequestError: if its mark is damaged.
+    """
+    path = _mark(folder, name)
+    try:
+        mark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RequestError(f"{path} is damaged ({error}): delete it and what it made") from error
     return mark
 
 
@@ -131,31 +185,3 @@ def _ended(step: Step, folder: Path) -> bool:
             f"choose another --output, or delete {mark} and what it made"
         )
     return True
-
-
-def _run(step: Step, folder: Path, slots: "queue.SimpleQueue[str]", jobs: int, device: str) -> None:
-    log = folder / "logs" / f"{step.name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    gpu = slots.get()
-    threads = max(1, available_cores() // jobs)
-    environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive", **os.environ}
-    if gpu:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
-    begun = time.monotonic()
-    try:
-        with log.open("w", encoding="utf-8") as file:
-            done = subprocess.run(
-                step.command, stdout=file, stderr=subprocess.STDOUT, check=False, env=environment
-            )
-    finally:
-        slots.put(gpu)
-    if done.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
-        shown = "\n  ".join(line.rsplit("\r", 1)[-1] for line in lines)
-        raise WorkError(f"exit code {done.returncode}\n  {shlex.join(step.command)}\n  {shown}")
-    mark = {
-        "command": list(step.command),
-        "seconds": round(time.monotonic() - begun, 1),
-        "device": device,
-    }
-    write_atomic(_mark(folder, step.name), json.dumps(mark).encode())

@@ -40,8 +40,9 @@ def save(folder: Path, arm: str, seed: int, points: Sequence[Any], size: str = "
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "arm": arm, "size": size, "seed": seed, "points": list(points), "losses": [],
-        "teacher": "w", "clipped_share": 0, "device": "a card", "diagnosis": {}, "overrides": [],
-        "parameters": 1, "seconds": {}, "validation": [], "versions": {},
+        "teacher": "w", "clipped_share": 0, "device": "a card", "overrides": [], "parameters": 1,
+        "seconds": {}, "findings": {}, "validation": [{"step": point["step"]} for point in points],
+        "diagnosis": {"points": [{"step": point["step"]} for point in points]}, "versions": {},
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
     }  # fmt: skip
     path.write_text(json.dumps(record))
@@ -249,4 +250,28 @@ def test_damaged_and_older_results_are_named(tmp_path: Path) -> None:
         load(tmp_path)
     path.write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "diagnosis"}))
     with pytest.raises(ValueError, match=r"small-none-seed0.json lacks diagnosis"):
+        load(tmp_path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"small-none-seed0.json holds no results"):
+        load(tmp_path)
+    path.write_bytes(b"\x93NUMPY")
+    with pytest.raises(ValueError, match=r"small-none-seed0.json is damaged"):
+        load(tmp_path)
+    path.write_text(whole)
+    (path.parents[1] / "setup.json").write_text("{")
+    with pytest.raises(ValueError, match=r"setup.json is damaged"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["diagnosis", "validation"])
+def test_points_that_were_not_diagnosed_are_named(tmp_path: Path, what: str) -> None:
+    path = save(tmp_path, "none", 0, [point(1, {"fd": 2}), point(2, {"fd": 1})])
+    record = json.loads(path.read_text())
+    (record[what]["points"] if what == "diagnosis" else record[what]).pop()
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=rf"small-none-seed0.json has no {what} at step 2"):
+        load(tmp_path)
+    del record["points"][0]["measures"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"small-none-seed0.json lacks measures"):
         load(tmp_path)

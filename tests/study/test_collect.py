@@ -8,7 +8,8 @@ import analysis
 import collect
 import pytest
 import torch
-from plan import ARMS, Plan, Run, read_arms
+from arms import read_arms
+from plan import Plan, Run
 from safetensors.torch import save_file
 
 from arra_med.store import write_atomic
@@ -34,12 +35,20 @@ def evaluation(fd: float) -> dict[str, Any]:
                 "overall": {
                     "auroc_generated": estimate(0.9), "missed_per_100": estimate(20),
                     "invented_per_100": estimate(10),
-                }
+                },
+                "findings": [
+                    {"finding": "Edema", "status": "scored", "auroc_generated": estimate(0.8)},
+                    {"finding": "Fracture", "status": "scored", "auroc_generated": estimate(0.7)},
+                    {"finding": "Pneumonia", "status": "too few", "auroc_generated": None},
+                ],
             }
         ],
         "similarity": {"detail_share": estimate(0.7), "diversity_generated": estimate(0.4)},
         "text": [{"normalised": estimate(0.6)}],
-        "laterality": None,
+        "laterality": {
+            "followed": estimate(0.85),
+            "by_finding": [{"finding": "Fracture", "followed": estimate(0.9)}],
+        },
         "view": {"agreement": estimate(0.95)},
         "memorisation": {"num_matches": 3} if fd < 5 else None,
         "protocol": {
@@ -51,7 +60,10 @@ def evaluation(fd: float) -> dict[str, Any]:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan(tmp_path / "study", read_arms(ARMS))
+    return Plan(tmp_path / "study", read_arms())
+
+
+DIAGNOSIS = {"weight": 1.0, "points": [{"step": step} for step in (200, 400, 800, 1600)]}
 
 
 def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bool) -> None:
@@ -80,7 +92,7 @@ def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bo
         drawing["model"] = {"teacher": {"weights_sha256": "w"} if aligned else None}
         manifest = path.parents[1] / "generated" / "manifest.json"
         write_atomic(manifest, json.dumps({"config": drawing}).encode())
-    write_atomic(plan.diagnosis(run), json.dumps({"weight": 1.0, "points": []}).encode())
+    write_atomic(plan.diagnosis(run), json.dumps(DIAGNOSIS).encode())
     export = folder / f"export-{run.points[-1]}"
     export.mkdir()
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, export / "model.safetensors")
@@ -99,7 +111,7 @@ def test_a_run_s_results(
     path = tmp_path / "runs" / f"small-{arm}-seed1.json"
     found = json.loads(path.read_text())
     assert (found["size"], found["arm"], found["seed"]) == ("small", arm, 1)
-    assert found["overrides"] == plan.arms["arms"][arm]
+    assert found["overrides"] == list(plan.arms.arms[arm])
     assert found["parameters"] == 22
     assert found["device"] == "a card"
     made_with = found["made_with"]
@@ -108,7 +120,7 @@ def test_a_run_s_results(
     assert made_with["judge"] == "j"
     assert {"training", "drawing"} < made_with.keys()
     assert found["clipped_share"] == 40 / 160
-    assert found["diagnosis"] == {"weight": 1.0, "points": []}
+    assert found["diagnosis"] == DIAGNOSIS
     assert found["teacher"] == (None if arm == "none" else "w")
     assert len(found["validation"]) == 8
     assert found["validation"][0]["alignment"] == (0.75 if arm == "hybnext" else None)
@@ -122,7 +134,10 @@ def test_a_run_s_results(
     assert last["measures"]["auroc"] == estimate(0.9)
     assert last["measures"]["copies"]["value"] == 3
     assert "copies" not in first["measures"]
-    assert "side_agreement" not in last["measures"]
+    assert last["measures"]["side_agreement"] == estimate(0.85)
+    assert found["findings"] == {
+        "Edema": {"auroc": 0.8, "side": None}, "Fracture": {"auroc": 0.7, "side": 0.9}
+    }  # fmt: skip
     losses = found["losses"]
     assert len(losses) == 160
     assert losses[0]["cross_entropy"] == pytest.approx(7 - 10 / 400)
@@ -139,10 +154,10 @@ def test_candidates_results(plan: Plan, tmp_path: Path) -> None:
     collect.write_choice(plan, runs, tmp_path)
     found = json.loads((tmp_path / "choice.json").read_text())
     assert (found["size"], found["split"]) == ("small", "validate")
-    choose = plan.arms["choose"]
+    choose = plan.arms.choose
     rows = [(row["arm"], row["overrides"], row["guidance"]) for row in found["candidates"]]
     assert rows == [
         (arm, [given], guidance)
-        for arm in choose["arms"] for given in choose["training"] for guidance in choose["guidance"]
+        for arm in choose.arms for given in choose.training for guidance in choose.guidance
     ]  # fmt: skip
-    assert found["candidates"][1]["measures"]["fd"]["value"] == 10 + choose["guidance"][1]
+    assert found["candidates"][1]["measures"]["fd"]["value"] == 10 + choose.guidance[1]

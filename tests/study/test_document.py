@@ -43,6 +43,10 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
         "parameters": 27_100_000, "device": "a card", "versions": {"torch": "2.11"},
         "teacher": None if loss is None else "w", "clipped_share": 0.25,
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
+        "findings": {
+            "Cardiomegaly": {"auroc": 0.8 + 0.01 * seed, "side": None},
+            "Fracture": {"auroc": 0.75, "side": 0.5 + 0.1 * seed if loss is None else 0.25},
+        },
         "seconds": {"train": 90.0 + seed, "generate": 12.0, "evaluate": 30.0}, "points": points,
         "validation": [
             {"step": step, "cross_entropy": 4.0, "alignment": loss and loss / step}
@@ -283,6 +287,12 @@ def test_what_happens_inside_is_the_mean_over_seeds(results: Path) -> None:
     assert row[2:] == ["1.00", "16.00", "1.00", "1.00", "1.00", "0.06", "0.50", "0.03", "0.25"]
     plain = next(row for row in rows_of(text, "small") if row[1] == "`none`")
     assert plain[2:] == ["1.00", "16.00", *["–"] * 6, "0.25"]
+
+
+def test_findings_are_told_one_by_one(results: Path) -> None:
+    text = document.page(load(results), [], films=False)
+    assert "| Cardiomegaly | 0.95 | 0.81 | 0.81 | – | – | 0.90 |" in text
+    assert "| Fracture | – | 0.75 | 0.75 | 0.60 | 0.25 | – |" in text
 
 
 def test_what_was_made_of_the_results_is_shown_while_they_are_the_same(

@@ -1,22 +1,24 @@
 """The study's steps: every command reads, every arm is what its name says."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plan import ARMS, RECIPE, UNLABELLED, Plan, Run, read_arms
+from arms import ARMS, read_arms
+from plan import RECIPE, UNLABELLED, Plan, Run
 from steps import Step
 
 from arra_med import config
 from arra_med.errors import RequestError
 from arra_med.settings import Settings
 
-ARM_NAMES = set(read_arms(ARMS)["arms"])
+ARM_NAMES = set(read_arms().arms)
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan(tmp_path / "study", read_arms(ARMS))
+    return Plan(tmp_path / "study", read_arms())
 
 
 def settings(step: Step) -> Settings:
@@ -27,7 +29,7 @@ def settings(step: Step) -> Settings:
 
 
 def every_run(plan: Plan) -> list[Run]:
-    groups = [run for group in plan.arms["groups"] for run in plan.runs(group, [0, 1, 2])]
+    groups = [run for group in plan.arms.groups for run in plan.runs(group, [0, 1, 2])]
     return groups + plan.candidates()
 
 
@@ -189,19 +191,39 @@ def test_an_unknown_word_is_named(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("old", "new", "said"),
     [
-        ("a: [", "is no YAML"),
-        ("arms: {}", "lacks choose, groups, points, seeds, sizes"),
-        ("just words", "lacks arms, choose"),
-        (ARMS.read_text().replace("arms: [none, hybnext], seeds: 5", "arms: [nonee], seeds: 5"),
-         "group main names nonee, which is not among its arms: none, hybnext"),
+        ("points: [200", "points: [", "YAML"),
+        ("seeds: 3 ", "", "seeds: missing"),
+        ("seeds: 3 ", "seeds: five ", "seeds: expected a whole number, found 'five'"),
+        ("seeds: 3 ", "seeds: 0 ", "seeds must be at least 1"),
+        ("points: [200, 400, 800, 1600]", "points: []", "points must be ascending"),
+        ("points: [200, 400, 800, 1600]", "points: 200", "points: expected a list"),
+        ("points: [800, 1600, 3200]", "points: [800, 400]", r"groups.longer.points must be asc"),
+        ("arms: [none, hybnext], seeds: 5", "arms: [nonee], seeds: 5",
+         "groups.main names nonee; known: none, hybnext"),
+        ("main: {sizes: [small], ", "main: {", "groups.main.sizes: missing"),
+        ("  mse: [alignment.objective=mse]", "  mse:", "arms.mse: expected a list, found nothing"),
+        ("  size: small", "  size: tiny", "choose names tiny; known: small, large, longer"),
+        ("  guidance: [2.0, 3.0, 5.0]", "", "choose.guidance: missing"),
     ],
 )  # fmt: skip
-def test_what_is_no_arms_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_no_arms_file_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
     path = tmp_path / "arms.yaml"
-    with pytest.raises(RequestError, match=r"does not exist"):
-        read_arms(path)
-    path.write_text(text)
+    assert ARMS.read_text().count(old) == 1
+    path.write_text(ARMS.read_text().replace(old, new))
     with pytest.raises(RequestError, match=said):
         read_arms(path)
+
+
+def test_an_arms_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no.yaml"):
+        read_arms(tmp_path / "no.yaml")
+
+
+def test_a_teacher_that_the_study_has_not_is_named(plan: Plan) -> None:
+    other = dataclasses.replace(
+        run_of(plan, "hybnext"), overrides=("features.teacher.weights=/data/teacher-mine",)
+    )
+    with pytest.raises(RequestError, match=r"names no teacher of the study"):
+        list(plan.steps(other))

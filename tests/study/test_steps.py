@@ -1,14 +1,20 @@
 """Commands that depend on one another, run once each."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from steps import Step, ended, mark_of, run_steps
 
 from arra_med.errors import RequestError
+from arra_med.store.parts import try_lock
 
 
 def step(name: str, code: str, *needs: str) -> Step:
@@ -16,7 +22,10 @@ def step(name: str, code: str, *needs: str) -> Step:
 
 
 def run(steps: list[Step], folder: Path, *, jobs: int = 2, gpus: tuple[str, ...] = ()) -> list[str]:
-    return run_steps(steps, folder, jobs=jobs, gpus=gpus, device="a machine")
+    with (folder / "lock").open("a") as lock:
+        return run_steps(
+            steps, folder, jobs=jobs, gpus=gpus, device="a machine", lock=lock.fileno()
+        )
 
 
 def append(folder: Path, word: str) -> str:
@@ -89,3 +98,86 @@ def test_a_changed_command_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"step a .* was run as"):
         run([step("a", "print(1)")], tmp_path)
     assert json.loads((tmp_path / "steps" / "a.json").read_text())["command"][-1] == "pass"
+
+
+def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+    run([step("a", "pass")], tmp_path)
+    (tmp_path / "steps" / "a.json").write_text('{"comm')
+    with pytest.raises(RequestError, match=r"a.json is damaged .*: delete it and what it made"):
+        run([step("a", "pass")], tmp_path)
+
+
+_INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+sys.path.insert(0, {scripts!r})
+from steps import Step, run_steps
+signal.signal(signal.SIGINT, signal.default_int_handler)
+folder = Path({folder!r})
+code = "import os, time; open(os.environ['BEGUN'], 'w').write(str(os.getpid())); time.sleep(60)"
+steps = [Step(name="long", command=(sys.executable, "-S", "-c", code))]
+with (folder / "lock").open("a") as lock:
+    fcntl = __import__("fcntl")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    run_steps(steps, folder, jobs=1, gpus=[], device="a machine", lock=lock.fileno())
+"""
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs one long command, whose number stands in the file ``begun``."""
+    scripts = str(Path(__file__).parents[2] / "scripts" / "study")
+    code = _INTERRUPTED.format(scripts=scripts, folder=str(tmp_path))
+    begun = tmp_path / "begun"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "BEGUN": str(begun)},
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: begun.is_file() and begun.read_text() != "")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def locked(folder: Path) -> bool:
+    with (folder / "lock").open("a") as lock:
+        return not try_lock(lock.fileno())
+
+
+def test_an_interrupt_ends_the_commands_too(
+    interrupted: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    pid = int((tmp_path / "begun").read_text())
+    interrupted.send_signal(signal.SIGINT)
+    interrupted.wait(60)
+    wait_until(lambda: not alive(pid))
+    assert not locked(tmp_path)
+    assert not (tmp_path / "steps").exists()
+
+
+def test_what_a_killed_run_left_behind_keeps_the_lock(
+    interrupted: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Or a second run would start the same command beside it."""
+    pid = int((tmp_path / "begun").read_text())
+    interrupted.kill()
+    interrupted.wait(60)
+    assert alive(pid)
+    assert locked(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not locked(tmp_path))
