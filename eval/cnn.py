@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock
 from tqdm import trange
 
 from arra_med.errors import RequestError, WorkError
@@ -229,11 +228,14 @@ def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def _down(inputs: int, outputs: int) -> BasicBlock:
+def _down(inputs: int, outputs: int) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock  # takes seconds to import
+
     shortcut = nn.Sequential(
         nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
     )
-    return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
+    block: nn.Module = BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
+    return block
 
 
 def _findings(

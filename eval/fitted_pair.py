@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.decomposition import TruncatedSVD
 from torch import Tensor
 
 from arra_med.config import PluginConfig, plugin_field
@@ -191,6 +190,8 @@ def _maps(
 ) -> dict[str, Tensor]:
     """``image_mean`` ``(D,)``, ``image_map`` ``(D, R)``, ``idf`` ``(V,)``, ``text_map`` ``(V, R)``
     and ``text_offset`` ``(R,)``, float64."""
+    from sklearn.decomposition import TruncatedSVD  # takes seconds to import
+
     terms = Terms(vocabulary)
     idf = terms.fit(texts)
     counts = terms(texts)

@@ -6,10 +6,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import (
-    CountVectorizer,
-    TfidfTransformer,
-)
 
 _WORD = r"[^\W\d_]{2,}"  # neither numbers nor the placeholders of removed names
 _WORDS_TOGETHER = (1, 2)
@@ -20,6 +16,8 @@ def frequent_terms(texts: Sequence[str], patients: Sequence[str], *, least: int)
 
     What is rarer could be a person's name, and the vocabulary is kept in a file.
     """
+    from sklearn.feature_extraction.text import CountVectorizer  # takes seconds to import
+
     counter = CountVectorizer(token_pattern=_WORD, ngram_range=_WORDS_TOGETHER, binary=True)
     try:
         holds = counter.fit_transform(texts)
@@ -41,6 +39,8 @@ class Terms:
     """
 
     def __init__(self, vocabulary: Sequence[str], idf: NDArray[np.float64] | None = None) -> None:
+        from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
         self._counter = CountVectorizer(
             token_pattern=_WORD, ngram_range=_WORDS_TOGETHER, vocabulary=list(vocabulary)
         )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_clip.transform import image_transform_v2
 from torch import Tensor
 
 from arra_med.errors import RequestError
@@ -50,6 +49,8 @@ class BiomedClip(Teacher):
     Options = BiomedClipOptions
 
     def __init__(self, options: BiomedClipOptions) -> None:
+        from open_clip.transform import image_transform_v2  # takes seconds to import
+
         super().__init__()
         folder = BiomedClipFolder.find(options.weights)
         self.projected = options.projected

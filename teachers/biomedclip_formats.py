@@ -11,18 +11,20 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
-from open_clip.model import CLIPVisionCfg
-from open_clip.timm_model import TimmModel
-from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import Tensor
 
 from arra_med.errors import RequestError
 from arra_med.teachers.weights import PublishedWeights, find_published, read_checkpoint, shortened
+
+if TYPE_CHECKING:  # open_clip and timm take seconds to import
+    from open_clip.model import CLIPVisionCfg
+    from open_clip.timm_model import TimmModel
+    from open_clip.transform import PreprocessCfg
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
@@ -68,8 +70,8 @@ class BiomedClipFolder:
     folder: Path
     published: PublishedWeights
     embed_dim: int
-    vision: CLIPVisionCfg
-    preprocessing: PreprocessCfg
+    vision: "CLIPVisionCfg"
+    preprocessing: "PreprocessCfg"
     text: Mapping[str, Any]
     bert: Mapping[str, Any] | None
 
@@ -104,15 +106,12 @@ class BiomedClipFolder:
         """Side of the picture that the image tower takes, in pixels."""
         return int(self.vision.image_size)
 
-    def image_tower(self) -> TimmModel:
+    def image_tower(self) -> "TimmModel":
         """The image tower, parameters without memory: :meth:`load` gives them theirs."""
-        with torch.device("meta"):  # drawing random weights takes longer than reading the real ones
-            tower = self._image_tower()
-        # buffers are computed, not loaded
-        return self._image_tower() if any(True for _ in tower.buffers()) else tower
+        from open_clip.timm_model import TimmModel
 
-    def _image_tower(self) -> TimmModel:
-        return TimmModel(
+        build = partial(
+            TimmModel,
             self.vision.timm_model_name,
             embed_dim=self.embed_dim,
             image_size=self.vision.image_size,
@@ -121,6 +120,10 @@ class BiomedClipFolder:
             proj_bias=self.vision.timm_proj_bias,
             pretrained=False,
         )
+        with torch.device("meta"):  # drawing random weights takes longer than reading the real ones
+            tower = build()
+        # buffers are computed, not loaded
+        return build() if any(True for _ in tower.buffers()) else tower
 
     def load(self, module: torch.nn.Module, tower: str) -> None:
         """Give ``module`` the weights of ``tower``, ``visual.`` or ``text.``, in float32.
@@ -149,6 +152,9 @@ class BiomedClipFolder:
 
 
 def _read_open_clip(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    from open_clip.model import CLIPVisionCfg
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
     model = tree["model_cfg"]
     vision = CLIPVisionCfg(**model["vision_cfg"])
     if not vision.timm_model_name or vision.timm_pool not in ("", "token"):
@@ -177,6 +183,10 @@ _TIMM_SIZES: dict[tuple[int, ...], str] = {
 
 
 def _read_conversion(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    import timm
+    from open_clip.model import CLIPVisionCfg
+    from open_clip.transform import PreprocessCfg
+
     vision, bert = tree["vision_config"], tree["text_config"]
     if vision["model_type"] != "vit" or bert["model_type"] != "bert":
         raise ValueError(

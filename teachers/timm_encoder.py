@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
-from timm.data.config import resolve_model_data_config
-from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from arra_med.assets.folder import HUB, LOCAL, is_name
@@ -48,6 +45,9 @@ class TimmEncoder(Teacher):
     Options = TimmOptions
 
     def __init__(self, options: TimmOptions) -> None:
+        import timm  # takes seconds to import
+        from timm.data.transforms_factory import create_transform
+
         super().__init__()
         published, folder = _find(options)
         self.pooled = options.cls == "pooled"
@@ -146,6 +146,8 @@ def _pool(model: Any, features: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
 
 def _data(model: Any) -> dict[str, Any]:  # noqa: ANN401
     """timm's settings of the transform that belongs to a model."""
+    from timm.data.config import resolve_model_data_config
+
     return dict(resolve_model_data_config(model))  # type: ignore[no-untyped-call]
 
 
@@ -166,6 +168,8 @@ def _skeleton(folder: Path) -> Any:  # noqa: ANN401
     Raises:
         RequestError: if the configuration is not of a timm model.
     """
+    import timm
+
     try:
         with torch.device("meta"):
             return timm.create_model(f"{LOCAL}{folder}", pretrained=False, num_classes=0).eval()

@@ -7,6 +7,7 @@ is no longer seen.") are dropped, and so is whatever would still compare after t
 describes this picture stays: increased markings, prior surgery, old fractures, no acute change.
 """
 
+import functools
 import re
 from itertools import pairwise
 
@@ -157,8 +158,14 @@ _CONDITION = re.compile(r"if\b", re.IGNORECASE)
 _OLD_FILMS = re.compile(rf"\b(?:{_EXPLICIT}|comparisons?)\b", re.IGNORECASE)
 
 
-def _rule(pattern: str, replacement: str = " ") -> tuple[re.Pattern[str], str]:
-    return re.compile(pattern, re.IGNORECASE), replacement
+def _rule(pattern: str, replacement: str = " ") -> tuple[str, str]:
+    return pattern, replacement
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """On first use: every command imports this module, and all rules together take a second."""
+    return re.compile(pattern, re.IGNORECASE)
 
 
 _RULES = (
@@ -306,7 +313,7 @@ def _edited(clause: str) -> str:
     text = clause
     for pattern, replacement in _RULES:
         text = " ".join(
-            pattern.sub(_remains if replacement == "\x00" else replacement, text).split()
+            _compiled(pattern).sub(_remains if replacement == "\x00" else replacement, text).split()
         )
     if text == clause:
         return clause if not _STILL_COMPARES.search(clause) else ""
