@@ -33,7 +33,7 @@ from analysis import (
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measures import MEASURES
-from questions import MAIN, NUMBERS, PAPER, QUESTIONS, SIZES, Theirs
+from questions import MAIN, NUMBERS, PAPER, QUESTIONS, SIZES, Theirs, was_run
 
 from arra_med.eval.formatting import (
     Estimate,
@@ -254,7 +254,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
     text = environment.get_template(TEMPLATE).render(
         words=Words(study), study=study, references=references(study.setup),
         known=known_value, facts=facts, decimal=decimal, million=million, counted=counted,
-        listed=listed, catching_up=catching_up,
+        listed=listed, catching_up=catching_up, was_run=was_run,
         questions=QUESTIONS, main=MAIN, numbers=NUMBERS, paper=PAPER, sizes=SIZES,
         main_measures=figures.MAIN_MEASURES, beside=BESIDE, short=SHORT, measures=MEASURES,
         level=LEVEL, reaches={n: half_width(n) for n in (FEWEST_SEEDS, 5)},

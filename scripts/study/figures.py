@@ -32,7 +32,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from measures import MEASURES
-from questions import MAIN, PAIR, QUESTIONS, SIZES
+from questions import MAIN, PAIR, QUESTIONS, SIZES, was_run
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
 from arra_med.store import canonical_json
@@ -85,10 +85,9 @@ def payloads(study: Study) -> dict[str, Payload]:
     }
     others = sorted(arm for arm in study.runs if arm[1] not in PAIR)
     found["curves-arms"] = {"arms": [_against_main(study, arm) for arm in others]}
-    known = {*MAIN.contrasts[0].plus, *MAIN.contrasts[0].minus}
     for question in QUESTIONS:
-        if not any(study.of(arm) for arm, _ in question.arms if arm not in known):
-            continue  # what it asks about was not run
+        if not was_run(study, question):
+            continue
         arms = [(arm, label.replace("`", "")) for arm, label in question.arms]
         panels = [_arms_panel(study, arms, name) for name in ("fd", "auroc")]
         panels.append(_differences_panel(study, question.contrasts, "fd"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analysis import Arm, Contrast
+from analysis import Arm, Contrast, Study
 
 SIZES = {
     "small": "Small model",
@@ -84,7 +84,12 @@ QUESTIONS = (
         arms=_small(
             _PLAIN, ("hybnext", "first"), ("layer-middle", "middle"), ("layer-late", "late")
         ),
-        contrasts=(_less("layer-middle", "hybnext"), _less("layer-late", "hybnext")),
+        contrasts=(
+            _less("layer-middle", "hybnext"),
+            _less("layer-middle", "none"),
+            _less("layer-late", "hybnext"),
+            _less("layer-late", "none"),
+        ),
     ),
     Question(
         slug="aggregation",
@@ -164,6 +169,12 @@ QUESTIONS = (
 )
 NUMBERS = {"main": 1, "curves": 2} | {q.slug: n for n, q in enumerate(QUESTIONS, start=3)}
 NUMBERS["inside"] = len(NUMBERS) + 1
+
+
+def was_run(study: Study, question: Question) -> bool:
+    """Whether there is a run of an arm that a question asks about, beyond the two main ones."""
+    known = {("small", arm) for arm in PAIR}
+    return any(study.of(arm) for arm, _ in question.arms if arm not in known)
 
 
 class Theirs(NamedTuple):

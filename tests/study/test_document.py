@@ -156,9 +156,12 @@ def test_numbers_and_verdicts_of_the_main_question(results: Path) -> None:
 
 
 def test_an_arm_that_was_not_run_is_said_and_not_filled(results: Path) -> None:
+    save_run(results, "lambda-2", 0)
     text = text_of(results)
-    assert rows_of(text, "`mean`: mean")[0][1:] == ["not yet run"] * 7
-    assert rows_of(text, "`mean` − `hybnext`")[0][2:] == ["not yet run"] * 6
+    assert rows_of(text, "`lambda-0.5`: λ 0.5")[0][1:] == ["not yet run"] * 7
+    assert rows_of(text, "`lambda-0.5` − `hybnext`")[0][2:] == ["not yet run"] * 6
+    start = text.split('<a id="start">')[1].split('<a id="size">')[0]
+    assert start.splitlines()[-2] == "Not yet run."
     large = text.split("### Large model")[1].split('<a id="curves">')[0]
     assert large.split("![")[0].strip() == "Not yet run."
     one = rows_of(text, "`rep`: one token")[0]
@@ -238,6 +241,10 @@ def test_unlike_endings_are_said(results: Path) -> None:
     path.write_text(json.dumps(record))
     assert "**Not all runs of size small end alike**" in text_of(results)
     assert "1 run after 512 samples" in text_of(results)
+
+
+def test_the_repository_s_page_and_figures_agree_with_its_results() -> None:
+    assert document.main(["--check"]) == 0
 
 
 def test_the_template_holds_no_result_of_its_own() -> None:
