@@ -13,6 +13,7 @@ Results are small JSON files in ``<output>/results``; ``document.py --results`` 
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -48,7 +49,7 @@ def main() -> int:
                 asked.steps,
                 plan.output,
                 jobs=options.jobs,
-                gpus=gpus,
+                gpus=[_visible(gpu) for gpu in gpus],
                 device=_device(gpus, options.jobs),
                 lock=lock,
             )
@@ -97,16 +98,16 @@ def _alone(folder: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _device(gpus: list[str], jobs: int) -> str:
+def _device(gpus: list[int], jobs: int) -> str:
     """What the results say they were made on."""
     if not gpus:
         return f"{available_cores()} CPU cores"
-    name = torch.cuda.get_device_name(int(gpus[0]))
+    name = torch.cuda.get_device_name(gpus[0])
     return f"{len(gpus)} × {name}, {jobs} commands at a time"
 
 
-def _gpus(given: list[int]) -> list[str]:
-    """Numbers of the CUDA devices to use: those given, or all.
+def _gpus(given: list[int]) -> list[int]:
+    """Numbers, as PyTorch counts, of the CUDA devices to use: those given, or all.
 
     Raises:
         RequestError: if one is not there.
@@ -114,7 +115,13 @@ def _gpus(given: list[int]) -> list[str]:
     there = range(torch.cuda.device_count())
     if absent := [number for number in given if number not in there]:
         raise RequestError(f"--gpus {absent[0]}: PyTorch sees {len(there)} CUDA devices")
-    return [str(number) for number in given or there]
+    return given or list(there)
+
+
+def _visible(gpu: int) -> str:
+    """A device's entry in ``CUDA_VISIBLE_DEVICES``, in which a cluster may have named others."""
+    granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return granted.split(",")[gpu] if granted else str(gpu)
 
 
 def _options() -> argparse.Namespace:
