@@ -75,6 +75,9 @@ class Run:
         unknown = {key for point in run.points for key in point["measures"]} - MEASURES.keys()
         if unknown:
             raise ValueError(f"{path}: unknown measures {sorted(unknown)}; known: {list(MEASURES)}")
+        for point in run.points:
+            if wrong := [key for key in point["measures"] if at_point(point, key) is None]:
+                raise ValueError(f"{path}: {wrong[0]} at step {point['step']} is no number")
         if any(value <= 0 for value in curve(run, "fd")[1]):
             raise ValueError(f"{path}: FD must be positive, for its logarithm is taken")
         return run
@@ -127,12 +130,16 @@ def load(folder: Path) -> Study:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): write it again with run.py") from error
     if isinstance(tree, dict):
         return tree
     raise ValueError(f"{path} holds no results: write it again with run.py")
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def _incomplete(path: Path, missing: Iterable[str]) -> str:

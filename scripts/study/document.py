@@ -222,9 +222,10 @@ def facts(source: Mapping[str, Any] | None, depth: int = 2, name: str = "") -> s
 
 
 def results_id(study: Study) -> str:
-    """Names what was measured on all runs."""
+    """Names all that was measured."""
     runs = [run for seeds in study.runs.values() for run in seeds.values()]
-    return fingerprint({run.path.stem: run.record["points"] for run in runs})
+    points = {run.path.stem: run.record["points"] for run in runs}
+    return fingerprint({"points": points, "setup": study.setup, "choice": study.choice})
 
 
 def reading(results: Path, study: Study) -> str:
@@ -271,15 +272,23 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
+    add = parser.add_argument
+    add("--results", type=Path, help="what run.py wrote (default: the repository's)")
+    add("--docs", type=Path, help="where the page goes (default: the repository's)")
+    add("--check", action="store_true", help="write nothing; 1 if out of date")
     options = parser.parse_args(arguments)
+    if options.results and not options.docs:
+        parser.error("--results needs --docs: the repository's page is about its own results")
+    options.results = options.results or HERE / "results"
+    options.docs = options.docs or ROOT / "docs"
     try:
         study = load(options.results)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    for name, there in (("setup", study.setup), ("choice", study.choice)):
+        if not there:
+            print(f"{options.results} has no {name}.json: the page says less", file=sys.stderr)
     drawings = figures.payloads(study)
     films = (options.docs / FOLDER / FILMS).is_file()
     text = page(study, drawings, films=films, read=reading(options.results, study))
@@ -298,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(error, file=sys.stderr)
         return 2
+    print(options.docs / PAGE)
     return 0
 
 

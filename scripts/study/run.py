@@ -42,7 +42,10 @@ def main() -> int:
         asked = plan.select(options.what, options.seeds)
         gpus = _gpus(options.gpus)
         results = options.results or plan.output / "results"
-        results.mkdir(parents=True, exist_ok=True)
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"no results can be written to {results}: {error}") from error
         begun = time.monotonic()
         with _alone(plan.output) as lock:
             failed = run_steps(

@@ -215,6 +215,8 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
         ([point(2, {}), point(1, {})], "ascend"),
         ([point(1, {"beauty": 1})], "beauty"),
         ([point(1, {"fd": 0})], "positive"),
+        ([point(1, {"fd": "low"})], "fd at step 1 is no number"),
+        ([point(1, {"fd": math.nan})], "NaN is no number"),
     ],
 )
 def test_a_run_that_cannot_be_used_is_refused(tmp_path: Path, points: Any, message: str) -> None:

@@ -243,6 +243,14 @@ def test_unlike_endings_are_said(results: Path) -> None:
     assert "1 run after 512 samples" in text_of(results)
 
 
+def test_other_results_do_not_overwrite_the_repository_s_page(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        document.main(["--results", str(results)])
+    assert "--results needs --docs" in capsys.readouterr().err
+
+
 def test_the_repository_s_page_and_figures_agree_with_its_results() -> None:
     assert document.main(["--check"]) == 0
 
