@@ -20,20 +20,18 @@ import figures
 from analysis import (
     FEWEST_SEEDS,
     LEVEL,
-    Arm,
     Contrast,
-    Study,
     catching_up,
     curve_sets,
     difference,
     endings,
     half_width,
-    load,
     spread,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measures import MEASURES
 from questions import MAIN, NUMBERS, PAPER, QUESTIONS, SIZES, Theirs, was_run
+from records import Arm, Study, load
 
 from arra_med.eval.formatting import (
     Estimate,

@@ -14,11 +14,8 @@ from typing import Any
 
 import matplotlib as mpl
 from analysis import (
-    Arm,
     Contrast,
     Line,
-    Run,
-    Study,
     curve,
     difference,
     mean_curve,
@@ -33,6 +30,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from measures import MEASURES
 from questions import MAIN, PAIR, QUESTIONS, SIZES, was_run
+from records import Arm, Run, Study
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
 from arra_med.store import canonical_json

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analysis import Arm, Contrast, Study
+from analysis import Contrast
+from records import Arm, Study
 
 SIZES = {
     "small": "Small model",
@@ -64,12 +65,12 @@ def _pairs(*sizes: str) -> tuple[tuple[Arm, str], ...]:
 
 
 _PLAIN = ("none", "no alignment")
-_PAIR = PAIR[::-1]  # aligned less unaligned
+_ALIGNED_FIRST = PAIR[::-1]
 MAIN = Question(
     slug="main",
     title="Does alignment help?",
     arms=_pairs("small", "large"),
-    contrasts=(_less(*_PAIR, "small"), _less(*_PAIR, "large")),
+    contrasts=(_less(*_ALIGNED_FIRST, "small"), _less(*_ALIGNED_FIRST, "large")),
 )
 QUESTIONS = (
     Question(
@@ -147,23 +148,23 @@ QUESTIONS = (
         ),
         contrasts=(
             _less("text-first-hybnext", "text-first-none"),
-            _gain(("text-first-hybnext", "text-first-none"), _PAIR, ("small", "small")),
+            _gain(("text-first-hybnext", "text-first-none"), _ALIGNED_FIRST, ("small", "small")),
         ),
     ),
     Question(
         slug="size",
         title="Does alignment help a larger model as much?",
         arms=MAIN.arms,
-        contrasts=(*MAIN.contrasts, _gain(_PAIR, _PAIR, ("large", "small"))),
+        contrasts=(*MAIN.contrasts, _gain(_ALIGNED_FIRST, _ALIGNED_FIRST, ("large", "small"))),
     ),
     Question(
         slug="budget",
         title="Does the difference last when training goes on?",
         arms=_pairs("small", "longer"),
         contrasts=(
-            _less(*_PAIR, "small"),
-            _less(*_PAIR, "longer"),
-            _gain(_PAIR, _PAIR, ("longer", "small")),
+            _less(*_ALIGNED_FIRST, "small"),
+            _less(*_ALIGNED_FIRST, "longer"),
+            _gain(_ALIGNED_FIRST, _ALIGNED_FIRST, ("longer", "small")),
         ),
     ),
 )
@@ -204,7 +205,7 @@ PAPER = (
     Theirs("MIMIC-CXR, main", _UNALIGNED, (5.30, 7.11), "start", _TEXT_FIRST),
     Theirs("the same, CLIP-Score", _UNALIGNED, (0.4532, 0.4460), "start", _TEXT_FIRST,
            "text_alignment"),
-    Theirs("variant `base`", "with, without alignment", None, "main", _less(*_PAIR)),
+    Theirs("variant `base`", "with, without alignment", None, "main", _less(*_ALIGNED_FIRST)),
     Theirs("MIMIC-CXR, main: `adapt`", "with, without alignment", (4.15, 5.10), _ADAPT),
     Theirs("DeepEyeNet", _UNALIGNED, (35.01, 38.37), "no second kind of picture"),
     Theirs("DeepEyeNet: `adapt`", "ARRA-Adapt, ARRA", (34.70, 35.01), _ADAPT),

@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 from analysis import (
     Contrast,
-    Study,
     catching_up,
     curve,
     difference,
     endings,
     first_reach,
-    like_points,
-    load,
     mean_curve,
     over_seeds,
     spread,
 )
+from records import Study, like_points, load
 
 T_2 = 4.302652729749464
 """0.975 quantile of Student's t with 2 degrees of freedom: 4 · 0.475 · √(2 / (1 - 4 · 0.475²))."""

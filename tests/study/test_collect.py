@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import analysis
 import collect
 import pytest
+import records
 import torch
 from arms import read_arms
 from plan import Plan, Run
@@ -142,7 +142,7 @@ def test_a_run_s_results(
     assert len(losses) == 160
     assert losses[0]["cross_entropy"] == pytest.approx(7 - 10 / 400)
     assert {line["alignment"] for line in losses} == ({0.5} if arm == "hybnext" else {None})
-    assert analysis.load(tmp_path).of(("small", arm)).keys() == {1}
+    assert records.load(tmp_path).of(("small", arm)).keys() == {1}
 
 
 def test_candidates_results(plan: Plan, tmp_path: Path) -> None:

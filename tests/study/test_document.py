@@ -9,7 +9,7 @@ import document
 import figures
 import pytest
 import questions
-from analysis import load
+from records import load
 
 STUDY = Path(__file__).parents[2] / "scripts" / "study"
 SETUP = {

@@ -112,13 +112,13 @@ import signal, sys
 from pathlib import Path
 sys.path.insert(0, {scripts!r})
 from steps import Step, run_steps
+from arra_med.store.parts import try_lock
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({folder!r})
 code = "import os, time; open(os.environ['BEGUN'], 'w').write(str(os.getpid())); time.sleep(60)"
 steps = [Step(name="long", command=(sys.executable, "-S", "-c", code))]
 with (folder / "lock").open("a") as lock:
-    fcntl = __import__("fcntl")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert try_lock(lock.fileno())
     run_steps(steps, folder, jobs=1, gpus=[], device="a machine", lock=lock.fileno())
 """
 
