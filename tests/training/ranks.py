@@ -36,6 +36,7 @@ class Ranks:
         words = [str(argument) for argument in arguments]
         self.processes: list[BaseProcess] = []
         for rank in range(processes):
+            Path(f"{log}.{rank}").write_bytes(b"")  # there, and not of an earlier run, from now on
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
             process = ForkedProcess(
                 target=_run, args=(place, words, f"{log}.{rank}", prepare), daemon=False
@@ -87,7 +88,7 @@ def _run(
     log: str,
     prepare: Callable[[int], None] | None,
 ) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(log, os.O_WRONLY)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
