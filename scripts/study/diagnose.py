@@ -35,9 +35,10 @@ _BATCH, _BATCHES = 64, 4
 def main() -> None:
     """Measure every checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("overrides", nargs="*")
+    add = parser.add_argument
+    add("config", type=Path, metavar="CONFIG.yaml", help="of the run")
+    add("output", type=Path, metavar="OUTPUT.json", help="what is written")
+    add("overrides", nargs="*", default=[], metavar="key=value", help="settings to override")
     options = parser.parse_args()
     settings = config.load(Settings, options.config, options.overrides)
     run = settings.paths.folder("run")

@@ -71,6 +71,7 @@ _CURVES = (
     ("cross_entropy", "validation cross-entropy"),
     ("alignment", "alignment loss in training"),
 )
+_ARM_CURVES = ("fd", "side_agreement")
 _BLOCKS = 60  # points of a training curve that are drawn
 
 
@@ -188,9 +189,12 @@ def _curves(study: Study, size: str) -> list[dict[str, Any]]:
 
 def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
     shown = {name: (arm[0], name) for name in PAIR} | {arm[1]: arm}
-    lines = {n: _seed_lines(study.of(a), lambda run: curve(run, "fd")) for n, a in shown.items()}
-    known = {name: line for name, line in lines.items() if line is not None}
-    return {"arm": arm[1], "size": arm[0], "lines": known}
+    curves: dict[str, Any] = {}
+    for measure in _ARM_CURVES:
+        read = partial(curve, measure=measure)
+        lines = {name: _seed_lines(study.of(other), read) for name, other in shown.items()}
+        curves[measure] = {name: line for name, line in lines.items() if line is not None}
+    return {"arm": arm[1], "size": arm[0], "curves": curves}
 
 
 def _alignment_curve(run: Run) -> Line:
@@ -276,14 +280,17 @@ def _lines(rows: Sequence[Payload]) -> Figure:
 
 
 def _small(arms: Sequence[Payload]) -> Figure:
-    """A panel for each further arm, with the two main ones behind it in grey."""
-    columns = min(3, len(arms))
-    lines = -(-len(arms) // columns)
+    """Two panels for each further arm, two arms in a row, the two main ones behind them in grey."""
+    titles = dict(_CURVES)
+    columns = len(_ARM_CURVES) * min(2, len(arms))
+    lines = -(-len(arms) * len(_ARM_CURVES) // columns)
     figure = Figure(figsize=(_WIDTH, 2.5 * lines), layout=_layout())
-    for place, arm in enumerate(arms, start=1):
+    panels = [(arm, measure) for arm in arms for measure in _ARM_CURVES]
+    for place, (arm, measure) in enumerate(panels, start=1):
         axes = figure.add_subplot(lines, columns, place)
-        _curve_panel(axes, arm["lines"], log=True, behind=PAIR)
-        axes.set_title(f"FD: {arm['arm']}" + (f", {arm['size']}" if arm["size"] != "small" else ""))
+        _curve_panel(axes, arm["curves"][measure], log=measure == "fd", behind=PAIR)
+        size = "" if arm["size"] == "small" else f", {arm['size']}"
+        axes.set_title(f"{arm['arm']}{size}: {titles[measure]}")
     return figure
 
 

@@ -6,7 +6,7 @@
 import functools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -217,7 +217,13 @@ class Plan:
         folder = self.folder(run)
         own = [f"seed={run.seed}", *run.overrides, f"paths.output={folder}"]
         every = f"training.checkpoint_every={run.points[0]}"
-        yield self._verb(f"{run.name}-train", "train", *own, every, needs=_reads(run.overrides))
+        try:
+            needs = _reads(run.overrides)
+        except RequestError as error:
+            said = f"size {run.size}, arm {run.arm} ({' '.join(run.overrides)})"
+            raise RequestError(f"{said}: {error}") from error
+        train = self._verb(f"{run.name}-train", "train", *own, every, needs=needs)
+        yield replace(train, trains=True)
         for point in run.points:
             yield self._verb(
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",

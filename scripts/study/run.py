@@ -24,7 +24,7 @@ import torch
 from arms import ARMS, Group, read_arms
 from collect import write_choice, write_run, write_setup
 from plan import Plan, Selection
-from steps import Step, ended, run_steps
+from steps import Machine, Step, ended, run_steps
 
 from arra_med.errors import RequestError
 from arra_med.parallel import available_cores
@@ -40,7 +40,7 @@ def main() -> int:
     try:
         plan = Plan(options.output.resolve(), read_arms(options.arms))
         asked = plan.select(options.what, options.seeds)
-        gpus = _gpus(options.gpus)
+        machine = _machine(options)
         results = options.results or plan.output / "results"
         try:
             results.mkdir(parents=True, exist_ok=True)
@@ -48,14 +48,7 @@ def main() -> int:
             raise RequestError(f"no results can be written to {results}: {error}") from error
         begun = time.monotonic()
         with _alone(plan.output) as lock:
-            failed = run_steps(
-                asked.steps,
-                plan.output,
-                jobs=options.jobs,
-                gpus=[_visible(gpu) for gpu in gpus],
-                device=_device(gpus, options.jobs),
-                lock=lock,
-            )
+            failed = run_steps(asked.steps, plan.output, machine, lock=lock)
             logging.info("%.1f minutes", (time.monotonic() - begun) / 60)
             _collect(plan, asked, results)
     except (RequestError, OSError) as error:
@@ -101,12 +94,20 @@ def _alone(folder: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _device(gpus: list[int], jobs: int) -> str:
-    """What the results say they were made on."""
-    if not gpus:
-        return f"{available_cores()} CPU cores"
-    name = torch.cuda.get_device_name(gpus[0])
-    return f"{len(gpus)} × {name}, {jobs} commands at a time"
+def _machine(options: argparse.Namespace) -> Machine:
+    """What was asked for, and its name in the results."""
+    gpus = _gpus(options.gpus)
+    name = f"{available_cores()} CPU cores"
+    if gpus:
+        name = f"{len(gpus)} × {torch.cuda.get_device_name(gpus[0])}"
+    else:
+        logging.warning("PyTorch sees no CUDA device: a run of the study's size will take days")
+    return Machine(
+        name=f"{name}, {options.jobs} commands at a time",
+        jobs=options.jobs,
+        trainings=options.trainings,
+        gpus=[_visible(gpu) for gpu in gpus],
+    )
 
 
 def _gpus(given: list[int]) -> list[int]:
@@ -148,10 +149,13 @@ def _options() -> argparse.Namespace:
     add("--arms", type=Path, default=ARMS, help="what is compared (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[], help="in place of those of the arms' file")
     add("--jobs", type=int, default=2, help="commands at a time (default: %(default)s)")
+    add("--trainings", type=int, help="of these, how many may train (default: all)")
     add("--gpus", type=int, nargs="+", default=[], help="CUDA device numbers (default: all)")
     options = parser.parse_args()
-    if options.jobs < 1:
-        parser.error("--jobs must be at least 1")
+    if options.trainings is None:
+        options.trainings = options.jobs
+    if min(options.jobs, options.trainings) < 1:
+        parser.error("--jobs and --trainings must be at least 1")
     if min(options.seeds, default=0) < 0:
         parser.error("--seeds must not be negative")
     return options

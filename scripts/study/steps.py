@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,27 +35,43 @@ class Step:
         name: of the step, its mark and its log.
         command: words of the command line.
         needs: names of steps that must have ended before.
+        trains: a generator, which fills a GPU's memory where others leave room.
     """
 
     name: str
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    trains: bool = False
 
 
-def run_steps(
-    steps: Sequence[Step], folder: Path, *, jobs: int, gpus: Sequence[str], device: str, lock: int
-) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the commands run on.
+
+    Attributes:
+        name: for the marks.
+        jobs: commands at a time.
+        trainings: of these, how many may train. If fewer, training comes before all else, for
+            which the other jobs are left.
+        gpus: what ``CUDA_VISIBLE_DEVICES`` may be, taken in turn; none leaves it as it is.
+    """
+
+    name: str
+    jobs: int
+    trainings: int
+    gpus: Sequence[str] = ()
+
+
+def run_steps(steps: Sequence[Step], folder: Path, machine: Machine, *, lock: int) -> list[str]:
     """Run what has not ended yet, in the given order where needs allow it.
 
-    What needs a step that failed is not run; all else is. When this is interrupted, so are the
-    commands, and it waits for them.
+    What needs a step that failed is not run; all else is. On an interrupt or SIGTERM the commands
+    are ended, and it waits for them.
 
     Args:
         steps: all of them.
         folder: of the marks (``steps/``) and logs (``logs/``).
-        jobs: commands at a time.
-        gpus: what ``CUDA_VISIBLE_DEVICES`` may be, taken in turn; none leaves it as it is.
-        device: name of what the commands run on, for the marks.
+        machine: where they run, and how many at a time.
         lock: descriptor that the commands hold open too: a lock on it outlasts this process.
 
     Returns:
@@ -63,38 +79,64 @@ def run_steps(
 
     Raises:
         RequestError: if a step ended with another command before.
+        KeyboardInterrupt: on either signal.
     """
     waiting = [step for step in steps if not _ended(step, folder)]
+    if machine.trainings < machine.jobs:
+        waiting.sort(key=lambda step: not step.trains)
     left = {step.name for step in waiting}
-    slots = [gpus[number % len(gpus)] if gpus else "" for number in range(jobs)]
+    gpus = machine.gpus or [""]
+    slots = [gpus[number % len(gpus)] for number in range(machine.jobs)]
     running: list[_Running] = []
     failed: list[str] = []
-    with tqdm(total=len(steps), initial=len(steps) - len(waiting), unit="step") as progress:
-        try:
+    try:
+        with (
+            _noted_signals() as came,
+            tqdm(total=len(steps), initial=len(steps) - len(waiting), unit="step") as progress,
+        ):
             while waiting or running:
-                ready = [step for step in waiting if not left.intersection(step.needs)]
-                for step in ready[: len(slots)]:
+                for step in [step for step in waiting if not left.intersection(step.needs)]:
+                    training = sum(one.step.trains for one in running)
+                    if not slots or (step.trains and training >= machine.trainings):
+                        continue
                     waiting.remove(step)
-                    running.append(_Running(step, folder, slots.pop(0), jobs, lock))
+                    running.append(_Running(step, folder, slots.pop(0), machine.jobs, lock))
                 if not running:  # the rest needs what failed
                     break
                 time.sleep(_POLL)
+                if came:
+                    raise KeyboardInterrupt
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     slots.append(one.gpu)
-                    if error := one.ending(device):
+                    if error := one.ending(machine.name):
                         failed.append(f"{one.step.name}: {error}")
                     else:
                         left.remove(one.step.name)
                         progress.update()
                         progress.set_postfix_str(one.step.name)
-        finally:
-            for one in running:
-                one.stop()
-            for one in running:
-                one.process.wait()
+    finally:
+        for one in running:
+            one.stop()
+        for one in running:
+            one.process.wait()
     assert failed or not waiting, f"steps that need one another: {waiting}"
     return failed
+
+
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """Interrupts and SIGTERM are listed, not raised: a command that just started is not lost."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Running:
@@ -125,14 +167,14 @@ class _Running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
 
-    def ending(self, device: str) -> str | None:
+    def ending(self, machine: str) -> str | None:
         """Once it ended: its mark is written, or what is said of its failure."""
         if code := self.process.returncode:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
             shown = "\n  ".join(line.rsplit("\r", 1)[-1] for line in lines[-_LAST_LINES:])
             return f"exit code {code}\n  {shlex.join(self.step.command)}\n  {shown}"
         seconds = round(time.monotonic() - self.begun, 1)
-        mark = {"command": list(self.step.command), "seconds": seconds, "device": device}
+        mark = {"command": list(self.step.command), "seconds": seconds, "device": machine}
         write_atomic(_mark(self.folder, self.step.name), json.dumps(mark).encode())
         return None
 

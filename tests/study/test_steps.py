@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from steps import Step, ended, mark_of, run_steps
+from steps import Machine, Step, ended, mark_of, run_steps
 
 from arra_med.errors import RequestError
 from arra_med.store.parts import try_lock
@@ -21,11 +22,17 @@ def step(name: str, code: str, *needs: str) -> Step:
     return Step(name=name, command=(sys.executable, "-S", "-c", code), needs=needs)
 
 
-def run(steps: list[Step], folder: Path, *, jobs: int = 2, gpus: tuple[str, ...] = ()) -> list[str]:
+def run(
+    steps: list[Step],
+    folder: Path,
+    *,
+    jobs: int = 2,
+    trainings: int | None = None,
+    gpus: tuple[str, ...] = (),
+) -> list[str]:
+    machine = Machine(name="a machine", jobs=jobs, trainings=trainings or jobs, gpus=gpus)
     with (folder / "lock").open("a") as lock:
-        return run_steps(
-            steps, folder, jobs=jobs, gpus=gpus, device="a machine", lock=lock.fileno()
-        )
+        return run_steps(steps, folder, machine, lock=lock.fileno())
 
 
 def append(folder: Path, word: str) -> str:
@@ -48,6 +55,29 @@ def test_needs_come_first_and_each_step_runs_once(tmp_path: Path) -> None:
     mark = mark_of(tmp_path, "last")
     assert mark["device"] == "a machine"
     assert mark["seconds"] >= 0
+
+
+def test_training_comes_first_where_jobs_are_left_for_the_rest(tmp_path: Path) -> None:
+    """Two others that wait for it would fill both jobs and never end."""
+    wait = f"""
+import pathlib, time
+while not pathlib.Path({str(tmp_path / "order")!r}).exists():
+    time.sleep(0.01)
+"""
+    steps = [step("one", wait), step("two", wait), step("train", append(tmp_path, "train"))]
+    steps[-1] = replace(steps[-1], trains=True)
+    assert run(steps, tmp_path, jobs=2, trainings=1) == []
+
+
+def test_no_more_trainings_than_allowed(tmp_path: Path) -> None:
+    alone = f"""
+import os, time
+os.mkdir({str(tmp_path / "training")!r})
+time.sleep(0.2)
+os.rmdir({str(tmp_path / "training")!r})
+"""
+    steps = [replace(step(name, alone), trains=True) for name in ("one", "two", "three")]
+    assert run(steps, tmp_path, jobs=3, trainings=1) == []
 
 
 def test_jobs_run_at_the_same_time(tmp_path: Path) -> None:
@@ -108,18 +138,18 @@ def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
 
 
 _INTERRUPTED = """
-import signal, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, {scripts!r})
-from steps import Step, run_steps
+from steps import Machine, Step, run_steps
 from arra_med.store.parts import try_lock
-signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({folder!r})
 code = "import os, time; open(os.environ['BEGUN'], 'w').write(str(os.getpid())); time.sleep(60)"
 steps = [Step(name="long", command=(sys.executable, "-S", "-c", code))]
 with (folder / "lock").open("a") as lock:
     assert try_lock(lock.fileno())
-    run_steps(steps, folder, jobs=1, gpus=[], device="a machine", lock=lock.fileno())
+    machine = Machine(name="a machine", jobs=1, trainings=1)
+    run_steps(steps, folder, machine, lock=lock.fileno())
 """
 
 
