@@ -1,26 +1,36 @@
 """What a trained teacher sees: linear probes and retrieval on the validation split.
 
-Everything is read through the package's own loaders from the saved folder, so that it is the files
-that are judged.
+    python scripts/study/teacher_quality.py TEACHER PREPARED [--with-text]
+
+prints it as JSON; ``train_teacher.py`` writes it of every teacher that it trains. Everything is
+read through the package's own loaders from the saved folder, so that it is the files that are
+judged.
 """
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from command import exit_status
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from arra_med.config import PluginConfig
+from arra_med.eval.laterality import FRONTAL_VIEWS
 from arra_med.parallel import available_cores
 from arra_med.picture_loader import Transform, load_keys
 from arra_med.registry import IMAGE_TEXT_ENCODERS, TEACHERS
+from arra_med.schema import PRESENT
 from arra_med.settings import Features
+from arra_med.sides import SIDES, Side, asked_sides
 from arra_med.store import PreparedFolder
 from arra_med.teachers.cache import teacher_model
 
@@ -32,6 +42,20 @@ _BATCH = 256
 _WORKERS = 4  # more take longer to start than they save
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def main() -> None:
+    """Judge a teacher on the pictures of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    add = parser.add_argument
+    add("teacher", type=Path, metavar="TEACHER", help="folder in BiomedCLIP's format")
+    add("prepared", type=Path, metavar="PREPARED", help="folder that ingest wrote")
+    add("--with-text", action="store_true", help="retrieval of prompts too")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    prepared = PreparedFolder(options.prepared)
+    quality = judge_teacher(options.teacher, prepared, device, with_text=options.with_text)
+    print(json.dumps(quality, indent=2))
 
 
 def judge_teacher(
@@ -48,7 +72,8 @@ def judge_teacher(
     Returns:
         By ``cls`` and ``mean``: ``auroc`` by finding, ``macro_auroc`` (``None`` without a finding),
         ``view_accuracy`` and ``view_majority``, the share of the commonest view (both ``None``
-        without two views), and how much the vectors differ; with text, also ``retrieval``.
+        without two views), ``side`` by finding and ``side_accuracy``, and how much the vectors
+        differ; with text, also ``retrieval``.
     """
     options = TEACHERS.get(TEACHER).Options(weights=folder)
     teacher = teacher_model(Features(teacher=PluginConfig(name=TEACHER, options=options)))
@@ -59,10 +84,13 @@ def judge_teacher(
     )
     quality: dict[str, Any] = {"pictures": {"train": len(train), "validate": len(validate)}}
     for name, vectors in of_train.items():
-        quality[name] = _probe_findings(
-            prepared.label_names, vectors, train, of_validate[name], validate
-        ) | _probe_view(vectors, train, of_validate[name], validate)
-        quality[name] |= _spread(vectors)
+        split = (vectors, train, of_validate[name], validate)
+        quality[name] = {
+            **_probe_findings(prepared.label_names, *split),
+            **_probe_view(*split),
+            **_probe_sides(prepared.label_names, *split),
+            **_spread(vectors),
+        }
     if with_text:
         quality["retrieval"] = _retrieval(folder, prepared, validate, device)
     return quality
@@ -152,6 +180,42 @@ def _probe_view(
     }
 
 
+def _probe_sides(
+    names: Sequence[str], train_ND: np.ndarray, train: Rows, test_ND: np.ndarray, test: Rows
+) -> dict[str, Any]:
+    """Whether a probe tells the side of a finding, on frontal films that show it on one side.
+
+    Balanced accuracy, so that chance is 0.5, by finding and their mean; findings that are too
+    seldom on either side are left out.
+    """
+    fitted, held_out = (_sides(rows, names) for rows in (train, test))
+    scores: dict[str, float] = {}
+    for name in names:
+        of_train, of_test = (
+            {place: sides[name] for place, sides in enumerate(every) if name in sides}
+            for every in (fitted, held_out)
+        )
+        counts = [
+            list(every.values()).count(side) for every in (of_train, of_test) for side in SIDES
+        ]
+        if min(counts) < FEWEST:
+            continue
+        probe = _probe().fit(train_ND[list(of_train)], list(of_train.values()))
+        given = probe.predict(test_ND[list(of_test)])
+        scores[name] = float(balanced_accuracy_score(list(of_test.values()), given))
+    mean = float(np.mean(list(scores.values()))) if scores else None
+    return {"side_accuracy": mean, "side": scores}
+
+
+def _sides(rows: Rows, names: Sequence[str]) -> list[dict[str, Side]]:
+    """Of each picture, the findings that it shows on one side, read as evaluation reads them."""
+    present = [[name for name in names if row["labels"][name] == PRESENT] for row in rows]
+    return [
+        asked_sides(row["prompt"], found) if row["view"] in FRONTAL_VIEWS else {}
+        for row, found in zip(rows, present, strict=True)
+    ]
+
+
 def _retrieval(
     folder: Path, prepared: PreparedFolder, rows: Rows, device: torch.device
 ) -> dict[str, float | int]:
@@ -167,3 +231,7 @@ def _retrieval(
     rank = (cosines >= own[:, None]).sum(axis=1)  # ties count against it
     recalls = {f"recall@{top}": float((rank <= top).mean()) for top in TOP}
     return {"prompts": len(prompts), "chance@1": 1 / len(prompts), **recalls}
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -276,8 +276,33 @@ def test_quality_says_what_the_teacher_sees(folders: dict[str, Path]) -> None:
     for aggregation in ("cls", "mean"):
         assert text[aggregation]["auroc"]["Pleural Effusion"] > 0.9
         assert 0 <= views[aggregation]["view_accuracy"] <= 1
+        assert views[aggregation]["side_accuracy"] is None  # their prompts name no side
     assert text["retrieval"]["prompts"] == 4
     assert 0 <= text["retrieval"]["recall@1"] <= text["retrieval"]["recall@5"] == 1
+
+
+def test_a_probe_tells_sides_that_vectors_hold_and_no_others(scripts: dict[str, Any]) -> None:
+    """Of a finding that is there on one side of a frontal film, as the prompt says."""
+    rows = [
+        {
+            "prompt": f"{side} pleural effusion. Left pneumothorax.",
+            "labels": {"Pleural Effusion": 1, "Pneumothorax": present},
+            "view": view,
+        }
+        for side in ("Left", "Right") * 20
+        for view in ("PA", "lateral")
+        for present in (0, 1)
+    ]
+    sides = np.array([row["prompt"].startswith("Left") for row in rows], np.float32)
+    names = ["Pleural Effusion", "Pneumothorax", "Cardiomegaly"]
+    for row in rows:
+        row["labels"]["Cardiomegaly"] = 1
+    probe = scripts["teacher_quality"]._probe_sides
+    noise = np.random.default_rng(0).normal(size=(len(rows), 3)).astype(np.float32)
+    told = probe(names, np.c_[noise, sides], rows, np.c_[noise, sides], rows)
+    assert told == {"side_accuracy": 1.0, "side": {"Pleural Effusion": 1.0}}
+    fresh = np.random.default_rng(1).normal(size=(len(rows), 3)).astype(np.float32)
+    assert probe(names, noise, rows, fresh, rows)["side_accuracy"] == pytest.approx(0.5, abs=0.2)
 
 
 @pytest.mark.parametrize(
