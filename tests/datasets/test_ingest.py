@@ -255,11 +255,11 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(source, tmp_p
             time.sleep(0.0005)
         time.sleep(moments.uniform(0, 0.005))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
         found_unfinished.append(not (folder / MANIFEST).exists())
     assert found_unfinished[0], "the first kill came in the middle of the work"
     final = _start(tmp_path, source, folder, workers)
-    _, errors = final.communicate(timeout=60)
+    _, errors = final.communicate(timeout=300)
     assert final.returncode == 0, errors
     assert content(folder) == content(tmp_path / "undisturbed")
 

@@ -282,7 +282,7 @@ def test_who_comes_second_waits_for_the_first(collection, tmp_path):
         others = [pool.apply_async(draw_films, (options(root),)) for _ in range(3)]
         draw_films(options(root))
         for other in others:
-            other.get(timeout=60)
+            other.get(timeout=300)
     assert content(root) == content(collection)
     assert not (root / ".partial").exists()
 
@@ -301,7 +301,7 @@ def test_waiting_says_so_and_ends_when_the_other_gives_up(
 
     first = threading.Thread(target=hold)
     first.start()
-    assert inside.wait(timeout=30)
+    assert inside.wait(timeout=300)
     with caplog.at_level("INFO"):
         draw_films(options(root))
     first.join()

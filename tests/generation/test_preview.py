@@ -38,7 +38,7 @@ def preview(export: Path) -> Iterator[Preview]:
 def ask(
     preview: Preview, method: str, path: str, body: Any = None, **headers: str
 ) -> tuple[int, Any, http.client.HTTPMessage]:
-    connection = http.client.HTTPConnection(ADDRESS, preview.server_port, timeout=60)
+    connection = http.client.HTTPConnection(ADDRESS, preview.server_port, timeout=300)
     sent = {"Content-Type": "application/json"} if body is not None else {}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
     text = body if isinstance(body, str | None) else json.dumps(body)

@@ -137,7 +137,7 @@ def metrics(run: Path) -> dict[int, float]:
 
 
 def wait_for_step(slurm: Cluster, job: str, run: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while max(metrics(run), default=0) < step:
         state = slurm.jobs(job)[0]["JobState"]
         assert state not in ENDED, f"{state} before step {step}"
@@ -161,7 +161,7 @@ def test_a_pre_empted_training_ends_as_an_undisturbed_one(
         "sbatch", "--parsable", "--partition=high", "--ntasks=2", "--output=/dev/null",
         "--wrap=true",
     ).strip()  # fmt: skip
-    slurm.wait_for(urgent, {"COMPLETED"}, seconds=60)
+    slurm.wait_for(urgent, {"COMPLETED"}, seconds=300)
     assert 5 <= max(metrics(run)) < STEPS
     (task,) = slurm.wait_for(job, ENDED, seconds=300)
     text = log.read_text()
@@ -184,7 +184,7 @@ def fake_program(folder: Path, *lines: str) -> Path:
 
 
 def wait_for_file(path: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -206,20 +206,20 @@ def test_a_signal_by_hand_puts_a_job_back_into_the_queue(slurm: Cluster, tmp_pat
     )  # fmt: skip
     wait_for_file(began)
     slurm.run("scancel", "--signal=USR1", job)
-    (task,) = slurm.wait_for(job, ENDED, seconds=60)
+    (task,) = slurm.wait_for(job, ENDED, seconds=300)
     assert (task["JobState"], task["Restarts"]) == ("COMPLETED", "1")
 
 
 def test_a_job_that_never_advances_stops(slurm: Cluster, tmp_path: Path) -> None:
     job = submit_fake(slurm, tmp_path / "fake", "exit 75", ARRA_MED_MAX_REQUEUES="1")
-    (task,) = slurm.wait_for(job, ENDED, seconds=60)
+    (task,) = slurm.wait_for(job, ENDED, seconds=300)
     assert (task["JobState"], task["ExitCode"], task["Restarts"]) == ("FAILED", "1:0", "1")
     assert "giving up" in (tmp_path / "fake" / "log").read_text()
 
 
 def test_other_exit_codes_end_the_job_with_them(slurm: Cluster, tmp_path: Path) -> None:
     job = submit_fake(slurm, tmp_path / "fake", "echo $MASTER_ADDR $MASTER_PORT $1; exit 2")
-    (task,) = slurm.wait_for(job, ENDED, seconds=60)
+    (task,) = slurm.wait_for(job, ENDED, seconds=300)
     assert (task["JobState"], task["ExitCode"], task["Restarts"]) == ("FAILED", "2:0", "0")
     text = (tmp_path / "fake" / "log").read_text()
     assert f"localhost {10000 + int(job) % 20000} train" in text
@@ -230,7 +230,7 @@ def test_a_cancelled_job_does_not_come_back(slurm: Cluster, tmp_path: Path) -> N
     job = submit_fake(slurm, tmp_path / "fake", *waits)
     wait_for_file(tmp_path / "began")
     slurm.run("scancel", job)
-    (task,) = slurm.wait_for(job, ENDED, seconds=60)
+    (task,) = slurm.wait_for(job, ENDED, seconds=300)
     time.sleep(2)
     (task,) = slurm.jobs(job)
     assert (task["JobState"], task["Restarts"]) == ("CANCELLED", "0")
@@ -242,6 +242,6 @@ def test_an_array_with_gaps_is_refused(slurm: Cluster, tmp_path: Path) -> None:
         "sbatch", "--parsable", "--array=3", f"--output={tmp_path}/log", SCRIPTS / "stage.sh",
         "ingest", "x.yaml", ARRA_MED_ENV=str(env),
     ).strip()  # fmt: skip
-    (task,) = slurm.wait_for(job, ENDED, seconds=60)
+    (task,) = slurm.wait_for(job, ENDED, seconds=300)
     assert task["ExitCode"] == "2:0"
     assert "count from 0" in (tmp_path / "log").read_text()

@@ -59,7 +59,7 @@ class Ranks:
         for rank in ranks:
             os.kill(self.processes[rank].pid or 0, number)
 
-    def until(self, condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], bool], *, seconds: float = 300) -> None:
         """Wait for a condition while the processes run."""
         end = time.monotonic() + seconds
         while not condition():

@@ -81,7 +81,7 @@ def test_workers_share_the_mapped_files(tmp_path: Path) -> None:
     results = context.Queue()
     process = context.Process(target=look, args=(results,))
     process.start()
-    lines = results.get(timeout=30)
+    lines = results.get(timeout=300)
     process.join()
     assert lines, "the file is not mapped"
     assert all(line.split()[1] == "0" for line in lines)
@@ -146,7 +146,7 @@ def test_every_rank_says_what_one_could_not_read(tmp_path: Path) -> None:
     ranks = [context.Process(target=_fail_on_one, args=(rank, *arguments)) for rank in (0, 1)]
     for process in ranks:
         process.start()
-    told = dict(results.get(timeout=60) for _ in ranks)
+    told = dict(results.get(timeout=300) for _ in ranks)
     for process in ranks:
         process.join()
     assert told[0] == told[1]
