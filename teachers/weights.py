@@ -193,7 +193,7 @@ def _missing(
 ) -> FileNotFoundError:
     published = alternatives[0]
     name = published.repository.rpartition("/")[2]
-    needed = " or, ".join(
+    needed = ", or ".join(
         f"{each.config} and one of {', '.join(each.checkpoints)}" for each in alternatives
     )
     return FileNotFoundError(

@@ -78,7 +78,8 @@ class Arms:
             _check_known(group.arms, self.arms, where)
             if group.points is not None:
                 _check_points(group.points, f"{where}.points")
-        if min(self.seeds, *(group.seeds or self.seeds for group in self.groups.values())) < 1:
+        given = [group.seeds for group in self.groups.values() if group.seeds is not None]
+        if min(self.seeds, *given) < 1:
             raise ValueError("seeds must be at least 1")
 
 

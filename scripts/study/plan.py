@@ -124,7 +124,7 @@ class Plan:
     def runs(self, group: str, seeds: Sequence[int] = ()) -> list[Run]:
         """Every run of a group."""
         chosen = self.arms.groups[group]
-        seeds = seeds or range(chosen.seeds or self.arms.seeds)
+        seeds = seeds or range(self.arms.seeds if chosen.seeds is None else chosen.seeds)
         points = chosen.points or self.arms.points
         return [
             self._run(size, arm, seed, points)

@@ -154,8 +154,10 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.trainings is None:
         options.trainings = options.jobs
-    if min(options.jobs, options.trainings) < 1:
-        parser.error("--jobs and --trainings must be at least 1")
+    if options.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    if not 1 <= options.trainings <= options.jobs:
+        parser.error(f"--trainings must be 1 to --jobs, which is {options.jobs}")
     if min(options.seeds, default=0) < 0:
         parser.error("--seeds must not be negative")
     return options

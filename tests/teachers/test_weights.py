@@ -135,7 +135,7 @@ def test_alternative_formats(tmp_path: Path) -> None:
     for name in ("other.json", "o.bin"):
         (folder / name).write_bytes(b"x")
     assert find_published((other, MODEL), Path(f"local-dir:{folder}")) == (other, folder)
-    with pytest.raises(FileNotFoundError, match=r"other\.json and one of o\.bin or, config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"other\.json and one of o\.bin, or config\.json"):
         find_published((other, MODEL), tmp_path / "nowhere")
 
 
