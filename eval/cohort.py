@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from arra_med.errors import RequestError
+from arra_med.eval.picture_facts import PictureFacts, look, picture_name
 from arra_med.eval.plain_folder import OfferedPictures
-from arra_med.eval.preflight import PictureFacts, look, picture_name
 from arra_med.eval.prompt_labels import Mode, with_labels
 from arra_med.store import PreparedFolder
 

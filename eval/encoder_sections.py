@@ -57,7 +57,7 @@ class Encoder:
         self.info = extractor.info
         self.against = stage.objections(identity, extractor.info)
         self.fitted_splits: Sequence[str] = identity.get("fitted_splits", [])
-        self._stage, self._extractor = stage, extractor
+        self._stage, self._extractor, self._identity = stage, extractor, identity
         self._wanted = {*pool.keys, *(sample["key"] for sample in stage.cohort.samples)}
         self._of_keys: dict[str, Features] = {}
         self._drawn: dict[int, Features] = {}  # by identity: the stage holds these lists
@@ -79,7 +79,8 @@ class Encoder:
         """``(N, D)`` features of real pictures by key."""
         missing = [key for key in keys if key not in self._of_keys]
         if missing:
-            self(FolderPictures(self._stage.prepared, missing), what)
+            found = self._stage.predict_real(self._extractor, self._identity, missing, what)
+            self._of_keys.update(zip(missing, found, strict=True))
         return np.stack([self._of_keys[key] for key in keys])
 
     def drawn(self, name: str) -> Features:

@@ -18,14 +18,10 @@ from arra_med.errors import RequestError
 from arra_med.eval.cohort import Cohort, Drawn, load_cohort, read_drawn
 from arra_med.eval.independence import ready_identity
 from arra_med.eval.laterality import match_swapped
+from arra_med.eval.picture_facts import offered_facts, prepared_facts
 from arra_med.eval.plain_folder import OfferedPictures, open_pictures
-from arra_med.eval.preflight import (
-    check_offered,
-    check_prepared,
-    offered_facts,
-    preflight_section,
-    prepared_facts,
-)
+from arra_med.eval.preflight import check_offered, check_prepared, preflight_section
+from arra_med.eval.real_pictures import RealPictures
 from arra_med.eval.results import make_results
 from arra_med.eval.results_schema import check_results
 from arra_med.eval.stage import Peer, Stage, SwappedPictures
@@ -93,6 +89,7 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
         stage = Stage(
             options=options,
             prepared=prepared,
+            known=RealPictures(prepared),
             cohort=cohort,
             peers=peers,
             swapped=swapped,
@@ -101,7 +98,7 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
             device=device,
         )
         drawn = list(stage.generators.values())
-        preflight = _preflight(prepared, [generated, *others], drawn, options.workers)
+        preflight = _preflight(stage, [generated, *others], drawn)
         results, files = make_results(stage, config, preflight)
         text = canonical_json(results)
         check_results(json.loads(text))
@@ -129,13 +126,11 @@ def _peer(other: OfferedPictures, prepared: PreparedFolder, own: Cohort) -> Peer
 
 
 def _preflight(
-    prepared: PreparedFolder,
-    offered: Sequence[OfferedPictures],
-    drawn: Sequence[Drawn],
-    workers: int | None,
+    stage: Stage, offered: Sequence[OfferedPictures], drawn: Sequence[Drawn]
 ) -> dict[str, Any]:
     """Section ``preflight``: the run's pictures, the others', the real ones."""
-    real = prepared_facts(prepared, workers=workers)
+    prepared, workers = stage.prepared, stage.options.workers
+    real = stage.known.facts(lambda: prepared_facts(prepared, workers=workers))
     checks = [
         check_offered(
             folder.name,

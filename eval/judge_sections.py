@@ -54,7 +54,13 @@ def _ask(stage: Stage, judge: Judge, identity: Mapping[str, Any]) -> Verdict:
     against = stage.objections(identity, judge.info)
     if cohort.split == "validate":
         against.append("the judge's thresholds were fixed on the pictures it judges")
-    judged = judging.judge_cohort(judge, partial(stage.predict, judge), stage.prepared, cohort)
+    judged = judging.judge_cohort(
+        judge,
+        partial(stage.predict, judge),
+        partial(stage.predict_real, judge, identity),
+        stage.prepared,
+        cohort,
+    )
     findings, overall = judging.findings_sections(
         judge,
         judged,

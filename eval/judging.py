@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from arra_med.eval import consistency
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.consistency import Verdicts
-from arra_med.eval.inference import FolderPictures, PictureSource
+from arra_med.eval.inference import PictureSource
 from arra_med.eval.intervals import Array, ClusteredBootstrap
 from arra_med.eval.judge import Judge
 from arra_med.eval.prompt_labels import Mode, with_labels
@@ -22,6 +22,8 @@ NO_FINDING, DEVICES = "No Finding", "Support Devices"
 
 Predict = Callable[[PictureSource, str], NDArray[np.float32]]
 """Pictures and a name for the progress bar to ``(N, F)`` outputs."""
+PredictReal = Callable[[Sequence[str], str], NDArray[np.float32]]
+"""The same for real pictures, by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +42,19 @@ class Judged:
 
 
 def judge_cohort(
-    judge: Judge, predict: Predict, prepared: PreparedFolder, cohort: Cohort
+    judge: Judge,
+    predict: Predict,
+    predict_real: PredictReal,
+    prepared: PreparedFolder,
+    cohort: Cohort,
 ) -> Judged:
     """Ask the judge about every generated picture and every prompt's real picture, once each."""
     prompts = [sample["key"] for sample in cohort.prompts]
     place = {key: row for row, key in enumerate(prompts)}
     rows = [place[key] for key in cohort.keys]
     names = prepared.label_names
-    of_prompts = by_finding(
-        judge, predict([cohort.real[key] for key in prompts], "judge: real"), names
-    )
-    thresholds = validate_thresholds(judge, predict, prepared, cohort.label_mode)
+    of_prompts = by_finding(judge, predict_real(prompts, "judge: real"), names)
+    thresholds = validate_thresholds(judge, predict_real, prepared, cohort.label_mode)
     return Judged(
         generated=by_finding(judge, predict(cohort.pictures, "judge: generated"), names),
         real={name: values[rows] for name, values in of_prompts.items()},
@@ -70,14 +74,14 @@ def by_finding(
 
 
 def validate_thresholds(
-    judge: Judge, predict: Predict, prepared: PreparedFolder, labels: Mode
+    judge: Judge, predict_real: PredictReal, prepared: PreparedFolder, labels: Mode
 ) -> dict[str, float | None]:
     """Each finding's threshold on the validate split; empty if that split has no sample."""
     if "validate" not in prepared.samples["split"].to_pylist():
         return {}
     rows, _ = with_labels(prepared.rows("validate"), labels)
     keys = [row["key"] for row in rows]
-    outputs = predict(FolderPictures(prepared, keys), "judge: thresholds")
+    outputs = predict_real(keys, "judge: thresholds")
     return {
         name: consistency.balanced_threshold(
             consistency.label_array([row["labels"].get(name) for row in rows]), outputs[:, column]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from arra_med.eval.cohort import Cohort, Drawn
 from arra_med.eval.evaluator import Evaluator, EvaluatorInfo
 from arra_med.eval.independence import objections
-from arra_med.eval.inference import PictureSource, predict
+from arra_med.eval.inference import FolderPictures, PictureSource, predict
 from arra_med.eval.intervals import Array
 from arra_med.eval.measures import Resampling
+from arra_med.eval.real_pictures import RealPictures, code_of
 from arra_med.eval.similarity import paired
 from arra_med.settings import Evaluation
 from arra_med.settings.results import THIS_RUN
@@ -56,6 +57,7 @@ class Stage:
     Attributes:
         options: the settings.
         prepared: the real pictures.
+        known: what earlier evaluations learned of them.
         cohort: what is evaluated.
         peers: name → another generator's pictures of the same split.
         swapped: pictures of the cohort's prompts with left and right exchanged, if there are any.
@@ -66,6 +68,7 @@ class Stage:
 
     options: Evaluation
     prepared: PreparedFolder
+    known: RealPictures
     cohort: Cohort
     peers: Mapping[str, Peer]
     swapped: SwappedPictures | None
@@ -120,6 +123,33 @@ class Stage:
             device=self.device,
             what=what,
         )
+
+    def predict_real(
+        self, evaluator: Evaluator, identity: Mapping[str, Any], keys: Sequence[str], what: str
+    ) -> NDArray[np.float32]:
+        """``(N, D)`` outputs of a network for real pictures; those once computed are kept.
+
+        Args:
+            evaluator: the network.
+            identity: from :func:`~arra_med.eval.independence.ready_identity`.
+            keys: of the pictures, N.
+            what: name for the progress bar and in errors.
+        """
+        device = self.device.type
+        if device == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        source = {
+            "kind": type(evaluator).__qualname__,  # judge and extractor may share their weights
+            "identity": identity,
+            "code": code_of(evaluator),
+            "batch_size": self.options.batch_size,
+            "device": device,
+        }
+        in_memory = self.cohort.real
+        pictures: PictureSource = FolderPictures(self.prepared, keys)
+        if all(key in in_memory for key in keys):
+            pictures = [in_memory[key] for key in keys]
+        return self.known.outputs(source, keys, lambda: self.predict(evaluator, pictures, what))
 
 
 def described(info: EvaluatorInfo, against: list[str]) -> dict[str, Any]:

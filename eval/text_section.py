@@ -45,9 +45,9 @@ def _read(stage: Stage, encoder: ImageTextEncoder, identity: Mapping[str, Any]) 
     prompts = cohort.prompts
     read = encoder.encode_texts([sample["prompt"] for sample in prompts])
     texts = dict(zip((sample["key"] for sample in prompts), read.vectors, strict=True))
-    pngs = [cohort.real[sample["key"]] for sample in prompts]
-    of_real = stage.predict(encoder, pngs, f"{name}: real")
-    real = dict(zip((sample["key"] for sample in prompts), of_real, strict=True))
+    keys = [str(sample["key"]) for sample in prompts]
+    of_real = stage.predict_real(encoder, identity, keys, f"{name}: real")
+    real = dict(zip(keys, of_real, strict=True))
     pairs = PromptedPictures(
         generated=stage.predict(encoder, cohort.pictures, f"{name}: generated"),
         real=np.stack([real[key] for key in cohort.keys]),

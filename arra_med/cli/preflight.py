@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from arra_med.errors import RequestError, WorkError
 
 if TYPE_CHECKING:
-    from arra_med.eval.preflight import FolderCheck, PictureFacts
+    from arra_med.eval.picture_facts import PictureFacts
+    from arra_med.eval.preflight import FolderCheck
     from arra_med.settings.results import OtherPictures
 
 _TEXT = "check the files of a configuration's pictures, or of any folders of pictures"
@@ -90,7 +91,7 @@ def _of_configuration(
 ) -> tuple[list["FolderCheck"], list[str]]:
     """Checks of a configuration's folders, its own pictures first; those not there yet."""
     from arra_med import config
-    from arra_med.eval import preflight
+    from arra_med.eval import picture_facts, preflight
     from arra_med.eval.cohort import check_rows
     from arra_med.eval.plain_folder import open_pictures
     from arra_med.settings import Settings
@@ -116,11 +117,11 @@ def _of_configuration(
     for name, pictures in offered.items():
         if name != "swapped":  # whose prompts are others on purpose
             check_rows(prepared, pictures)
-    real = preflight.prepared_facts(prepared, workers=workers)
+    real = picture_facts.prepared_facts(prepared, workers=workers)
     checks = [
         preflight.check_offered(
             name,
-            preflight.offered_facts(pictures, workers=workers),
+            picture_facts.offered_facts(pictures, workers=workers),
             prepared,
             real,
             any_kind=not pictures.unchanged,
@@ -132,7 +133,7 @@ def _of_configuration(
 
 
 def _of_folders(folders: Sequence[Path], workers: int | None) -> list["FolderCheck"]:
-    from arra_med.eval import preflight
+    from arra_med.eval import picture_facts, preflight
     from arra_med.store import PreparedFolder
 
     for folder in folders:
@@ -144,7 +145,7 @@ def _of_folders(folders: Sequence[Path], workers: int | None) -> list["FolderChe
     for folder in sorted(kinds, key=lambda folder: kinds[folder] != "prepared"):
         if kinds[folder] == "prepared":
             held = PreparedFolder(folder)
-            facts = preflight.prepared_facts(held, workers=workers)
+            facts = picture_facts.prepared_facts(held, workers=workers)
             checks.append(preflight.check_prepared(held, facts, name=str(folder)))
             if prepared is None:
                 prepared, real = held, facts
@@ -158,13 +159,13 @@ def _of_folders(folders: Sequence[Path], workers: int | None) -> list["FolderChe
 
 
 def _facts(folder: Path, kind: str | None, workers: int | None) -> list["PictureFacts"]:
-    from arra_med.eval import preflight
+    from arra_med.eval import picture_facts
     from arra_med.generation.folder import GeneratedFolder
 
     if kind == "generated":
-        return preflight.offered_facts(GeneratedFolder(folder), workers=workers)
+        return picture_facts.offered_facts(GeneratedFolder(folder), workers=workers)
     if kind is None:
-        return preflight.plain_facts(folder, workers=workers)
+        return picture_facts.plain_facts(folder, workers=workers)
     raise RequestError(
         f"{folder} holds '{kind}', no pictures: expected a prepared or generated folder, or one of "
         "picture files"

@@ -15,17 +15,15 @@ from PIL import Image
 
 from arra_med.cli import preflight as verb
 from arra_med.errors import RequestError, WorkError
-from arra_med.eval.preflight import (
-    check_offered,
-    check_prepared,
+from arra_med.eval.picture_facts import (
     file_facts,
     look,
     offered_facts,
     picture_name,
     plain_facts,
-    preflight_section,
     prepared_facts,
 )
+from arra_med.eval.preflight import check_offered, check_prepared, preflight_section
 from arra_med.eval.results_schema import results_schema
 from arra_med.generation.folder import GENERATIONS_SCHEMA, GeneratedFolder, image_name
 from arra_med.generation.metadata import with_text
@@ -340,7 +338,8 @@ def test_folders_of_ours_without_pictures_are_refused(tmp_path):
 
 def test_torch_is_not_imported(plain):
     code = (
-        "import sys; from pathlib import Path; from arra_med.eval.preflight import plain_facts; "
+        "import sys; from pathlib import Path; "
+        "from arra_med.eval.picture_facts import plain_facts; "
         f"plain_facts(Path({str(plain)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
