@@ -125,6 +125,10 @@ def test_contradictions_are_refused_without_loading_anything() -> None:
         settings(training={"batch_size": 10, "micro_batch_size": 4})
     with pytest.raises(RequestError, match="exactly one of"):
         settings(backbone={})
+    llama = {"llama": {"num_layers": 4}}
+    with pytest.raises(RequestError, match="layer is 5, the backbone has blocks 1 to 4"):
+        settings(backbone=llama, alignment={"layer": 5})
+    assert settings(backbone=llama, alignment={"layer": 5, "enabled": False}).backbone is not None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ BENCH = Path(__file__).parents[1] / "scripts" / "bench"
             "--device cpu --images 24 --films 1 --alone 2 --size 64 --batch-size 4",
             "one at a time",
         ),
-        ("ingest.py", "--repeats 1 --films 2 --small 4", "decode"),
+        ("ingest.py", "--repeats 1 --films 2 --small 4 --columns 300", "decode"),
         (
             "generate.py",
             "--device cpu --hidden 64 --layers 1 --side 2 --codes 16 --batches 1",

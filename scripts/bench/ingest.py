@@ -47,7 +47,7 @@ from arra_med.datasets.privacy.identifiers import dicom_identifiers, image_ident
 from arra_med.settings import Ingest
 
 SIZE = 512
-ROWS, COLUMNS = 3056, 2544  # the commonest size of MIMIC-CXR
+ROWS, COLUMNS = 3056, 2544  # the commonest size of MIMIC-CXR, by default
 SHARES = (1.0, 0.0, 0.0)
 
 
@@ -57,6 +57,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns of which the best counts")
     parser.add_argument("--films", type=int, default=64, help="large films for two workers")
     parser.add_argument("--small", type=int, default=200, help="small pictures for the memory")
+    parser.add_argument(
+        "--columns", type=int, default=COLUMNS, help="of a large film (%(default)s)"
+    )
     parser.add_argument("--peak-of", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of:  # the process whose memory is measured
@@ -67,7 +70,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        files = _films(folder)
+        files = _films(folder, options.columns)
         _one_process(files, folder, options.repeats)
         _two_workers(files["uncompressed"], folder / "workers", options.films)
         _memory(folder / "memory", options.small)
@@ -89,12 +92,13 @@ def _watch_memory() -> None:
         time.sleep(0.02)
 
 
-def _films(folder: Path) -> dict[str, Path]:
+def _films(folder: Path, columns: int) -> dict[str, Path]:
     """A phantom film as MIMIC-CXR's scanners and other archives would store it."""
     study = plan_studies(8, seed=1, shares=SHARES)[0]
     dataset = pydicom.dcmread(io.BytesIO(dicom_bytes(study, study.pictures[0], 1024)))
     drawn = Image.fromarray(dataset.pixel_array.astype(np.float32))
-    smooth = np.asarray(drawn.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC))
+    size = (columns, columns * ROWS // COLUMNS)
+    smooth = np.asarray(drawn.resize(size, Image.Resampling.BICUBIC))
     grain = np.random.default_rng(0).normal(0, 12, smooth.shape)  # enlarging took the film's away
     film = (smooth + grain).clip(0, 4095).astype(np.uint16)
     dataset.Rows, dataset.Columns = film.shape

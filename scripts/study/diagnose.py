@@ -46,6 +46,7 @@ def main() -> None:
         raise FileNotFoundError(
             f"no checkpoint in {run}: train first; run.py deletes them once all read them"
         )
+    options.output.parent.mkdir(parents=True, exist_ok=True)  # now, not after all the work
     setup = Setup(settings, Inputs(settings))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     examples = setup.validation_set

@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from arra_med.config import PluginConfig
+from arra_med.errors import RequestError
 from arra_med.eval.laterality import FRONTAL_VIEWS
 from arra_med.parallel import available_cores
 from arra_med.picture_loader import Transform, load_keys
@@ -52,6 +53,8 @@ def main() -> None:
     add("prepared", type=Path, metavar="PREPARED", help="folder that ingest wrote")
     add("--with-text", action="store_true", help="retrieval of prompts too")
     options = parser.parse_args()
+    if not options.teacher.is_dir():  # the loader would speak of BiomedCLIP's published weights
+        raise RequestError(f"there is no folder {options.teacher}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prepared = PreparedFolder(options.prepared)
     quality = judge_teacher(options.teacher, prepared, device, with_text=options.with_text)

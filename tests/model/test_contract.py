@@ -159,7 +159,7 @@ def test_extend_train_export_reload_draw(tmp_path: Path, family: str, lora: Lora
         trained = backbone(input_ids=batch["ids"]).logits
     noise = torch.rand(2, layout.codes_per_image, dtype=torch.float64)
     prompts = [batch["ids"][0, :5].tolist(), [7]]
-    sampling = Sampling(guidance=2.0, top_k=8)
+    sampling = Sampling(guidance=2.0)  # no top_k: rows of codes that no batch held are still alike
     drawn = CodeDecoder(backbone.eval(), layout, sampling)(prompts, noise)
     alone = CodeDecoder(backbone, layout, sampling)(prompts[1:], noise[1:])
     assert torch.equal(alone[0], drawn[1]), "padding a shorter prompt changes nothing"
