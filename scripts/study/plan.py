@@ -227,7 +227,8 @@ class Plan:
         for point in run.points:
             yield self._verb(
                 _export(run, point), "export", *own, f"paths.export={folder}/export-{point}",
-                "--checkpoint", f"step-{point:08d}", needs=(f"{run.name}-train",),
+                *self._scaled("train"), "--checkpoint", f"step-{point:08d}",
+                needs=(f"{run.name}-train",),
             )  # fmt: skip
         yield _script(
             f"{run.name}-diagnose", "diagnose.py", str(RECIPE), str(self.diagnosis(run)),

@@ -13,6 +13,7 @@ from arra_med import config
 from arra_med.errors import RequestError
 from arra_med.settings import Settings
 
+TRIAL = ARMS.with_name("trial.yaml")
 ARM_NAMES = set(read_arms().arms)
 
 
@@ -40,7 +41,9 @@ def test_needs_are_steps_and_names_are_unique(plan: Plan) -> None:
     assert {need for step in steps for need in step.needs} <= set(names)
 
 
-def test_every_command_is_a_valid_configuration(plan: Plan) -> None:
+@pytest.mark.parametrize("arms", [ARMS, TRIAL], ids=lambda path: path.stem)
+def test_every_command_is_a_valid_configuration(tmp_path: Path, arms: Path) -> None:
+    plan = Plan(tmp_path, read_arms(arms))
     runs = [run for run in every_run(plan) if run.seed in (0, 100)]
     steps = plan.setup() + [step for run in runs for step in plan.steps(run)]
     read: set[tuple[str, ...]] = set()
@@ -50,6 +53,20 @@ def test_every_command_is_a_valid_configuration(plan: Plan) -> None:
             if sections not in read:  # reading takes a while, and paths alone change nothing
                 read.add(sections)
                 settings(step)
+
+
+def test_the_rehearsal_has_every_group_and_reads_runs_as_they_were_trained(tmp_path: Path) -> None:
+    trial = Plan(tmp_path, read_arms(TRIAL))
+    runs = {group: trial.runs(group) for group in trial.arms.groups}
+    assert set(runs) == set(read_arms().groups)
+    assert {(run.points, run.seed) for group in runs.values() for run in group} == {((2, 4), 0)}
+    steps = list(trial.steps(runs["main"][0]))
+    training = settings(steps[0]).training
+    assert training is not None
+    assert training.batch_size == 8
+    for step in steps:
+        if "-export-" in step.name or step.name.endswith("-diagnose"):
+            assert settings(step).training == training
 
 
 def test_every_arm_is_in_a_group_and_in_the_main_size(plan: Plan) -> None:
