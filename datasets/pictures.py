@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as _PHOTOMETRIC
+from PIL.TiffImagePlugin import TiffImageFile
 
 from arra_med.datasets import dicom
 from arra_med.datasets.base import Picture, UnreadableImage
@@ -49,8 +51,8 @@ def read_picture(
             identifiers = dicom_identifiers(dataset)
     else:
         with _opened(data) as picture:
-            identifiers = image_identifiers(picture)
-            pixels = _to_array(ImageOps.exif_transpose(picture), channels)
+            identifiers = image_identifiers(picture)  # before the pixels: see image_texts
+            pixels = _to_array(picture, channels)
     if pixels.min() == pixels.max():
         raise UnreadableImage("every pixel has the same value: a blank film")
     return Picture(pixels=pixels, sha256=sha256_bytes(data), identifiers=identifiers)
@@ -79,12 +81,12 @@ def decode_image(data: bytes, *, channels: Literal[1, 3]) -> np.ndarray:
         UnreadableImage: if it is no picture, broken, too large, or an animation.
     """
     with _opened(data) as picture:
-        return _to_array(ImageOps.exif_transpose(picture), channels)
+        return _to_array(picture, channels)
 
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """A decoded picture; what goes wrong while it is open becomes a reason."""
+    """A picture, not decoded yet; what goes wrong while it is open becomes a reason."""
     if data[:512].lstrip()[:1] == b"<":
         raise UnreadableImage("a web page or XML file, not a picture (a failed download?)")
     try:
@@ -98,7 +100,6 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
                 )
             if getattr(picture, "n_frames", 1) != 1:
                 raise UnreadableImage("it holds several frames, expected one picture")
-            picture.load()
             yield picture
     except UnreadableImage:
         raise
@@ -110,8 +111,11 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 
 
 def _to_array(picture: Image.Image, channels: Literal[1, 3]) -> np.ndarray:
+    white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC) == 0
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        picture = Image.fromarray(_stretched(np.asarray(picture)))
+        shown = _stretched(np.asarray(picture))
+        picture = Image.fromarray(255 - shown if white_is_zero else shown)  # Pillow turns 8 bits
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from arra_med.datasets.base import UnreadableImage
 from arra_med.datasets.pictures import decode_image, read_image, read_picture
@@ -77,6 +77,15 @@ def test_deep_values_of_any_kind_are_stretched_alike():
         decode_image(encoded(Image.fromarray(real), "TIFF"), channels=1)
 
 
+def test_white_is_zero_where_a_tiff_says_so():
+    values = np.array([[100, 1100, 2100]], np.uint16)
+    plain = encoded(Image.fromarray(values), "TIFF")
+    turned = plain.replace(b"\x06\x01\x03\0\x01\0\0\0\x01\0", b"\x06\x01\x03\0\x01\0\0\0\0\0")
+    assert turned != plain
+    assert decode_image(plain, channels=1).tolist() == [[0, 128, 255]]
+    assert decode_image(turned, channels=1).tolist() == [[255, 127, 0]]
+
+
 def test_a_palette_with_transparency_lies_over_black():
     layer = Image.fromarray(GREY).quantize(16)
     layer.info["transparency"] = 0
@@ -100,9 +109,18 @@ def test_identifiers_of_the_header_come_with_the_picture(tmp_path):
     assert ("PatientName", "Planted^Name") in found
     exif = Image.Exif()
     exif[0x013B] = "Planted Artist"
-    path.write_bytes(encoded(Image.fromarray(GREY), "JPEG", exif=exif.tobytes()))
-    found = [item.value for item in read_picture(path, channels=3).identifiers]
-    assert any("Planted Artist" in value for value in found)
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("PatientName", "Planted Text")
+    for kind, options, planted in (
+        ("JPEG", {"exif": exif.tobytes()}, "Planted Artist"),
+        ("PNG", {"exif": exif.tobytes()}, "Planted Artist"),
+        ("PNG", {"pnginfo": texts}, "Planted Text"),
+        ("WEBP", {"exif": exif.tobytes()}, "Planted Artist"),
+        ("TIFF", {"tiffinfo": {0x013B: "Planted Artist"}}, "Planted Artist"),
+    ):
+        path.write_bytes(encoded(Image.fromarray(GREY), kind, **options))
+        found = [item.value for item in read_picture(path, channels=3).identifiers]
+        assert any(planted in value for value in found), kind
 
 
 @pytest.mark.parametrize("channels", [1, 3])
