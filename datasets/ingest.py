@@ -86,6 +86,8 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
             "crop": settings.crop,
             "part_size": settings.part_size,
             "whitelist": settings.privacy.whitelist,
+            "scan": settings.privacy.scan,
+            "allow": sorted(settings.privacy.allow),
             "hashed_with": None if key is None else privacy.key_fingerprint(key),
         },
         shard=shard,

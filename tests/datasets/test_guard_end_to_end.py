@@ -163,6 +163,15 @@ def test_somebody_else_s_name_is_found_in_the_finished_folder(archive, tmp_path)
     assert not (tmp_path / "out" / MANIFEST).exists()
 
 
+def test_a_folder_made_with_less_care_is_another_one(archive, tmp_path):
+    run(archive, tmp_path / "out", hash_ids=True, scan=False)
+    with pytest.raises(RequestError, match="scan"):
+        run(archive, tmp_path / "out", hash_ids=True)
+    run(archive, tmp_path / "allowed", hash_ids=True, allow=["StudyID"])
+    with pytest.raises(RequestError, match="allow"):
+        run(archive, tmp_path / "allowed", hash_ids=True)
+
+
 def test_a_key_is_needed_and_another_key_is_another_folder(archive, tmp_path, monkeypatch):
     manifest = run(archive, tmp_path / "out", hash_ids=True)
     assert json.dumps(manifest).count("0123456789abcdef") == 0
