@@ -109,6 +109,7 @@ _VERB = re.compile(
     rf"|persists?)\b(?! {_ADVERBS}"
     rf"{_SEEN}\b)"
 )
+_UNCHANGED = re.compile(r"\w (?:unchanged|stable|similar|in place)\b")
 _NEW_SUBJECT = re.compile(
     r"\s*(?:and |with )?(?:there\b|the\b|this\b|these\b|it\b|a\b|again\b|stable\b|unchanged\b"
     r"|persistent\b|persisting\b|residual\b|status post|s/p|heart\b|lungs\b|now\b|chronic\b|old\b"
@@ -120,22 +121,29 @@ _NEW_SIZED = re.compile(
     r"|multiple|several|some|calcified)\b"
 )
 _BROKEN_LINK = re.compile(
-    r"\b(?:is|are|was|were|has|have|with|without|but|no|may|which|that|however|although|though)\b"
+    r"\b(?:is|are|was|were|has|have|shows?|with|without|but|no|may|which|that|however|although"
+    r"|though)\b"
 )
 
 _BEFORE_RESOLVED = (
     r"(?:(?:has|have|had|having|is|are|was|were|since|now|interval|also|been|all"
     r"|near|\w+ly|not)\b[ ,-]*)*"
 )
+_ELSEWHERE = (  # not seen there, or then, is not denied here and now
+    r"(?! (?:previously|before|earlier|(?:on|in|at|with) (?:the |a |any |his |her )?"
+    r"(?:most recent )?(?:priors?|previous|earlier|old|older|outside|comparison|preceding|last"
+    r"|lateral|frontal|other)\b))"
+)
 _AFTER = re.compile(
+    r"(?:(?<!\w)|(?=[:?]))(?:"  # "is" does not begin within "atelectasis"
     r"(?P<absent>(?:(?:is|are|was|were|has been|have been|had been|being)\b )?(?:not|no longer"
-    r"|nowhere)"
-    rf" {_ADVERBS}{_SEEN}\b"
+    r"|nowhere)(?! (?:previously|formerly|originally|initially)\b)"
+    rf" {_ADVERBS}{_SEEN}\b{_ELSEWHERE}"
     rf"|{_BEFORE_RESOLVED}\b(?:resolved|disappeared|cleared)\b(?! from)"
     r"|(?:is|are|was|were) (?:\w+ly )?(?:absent|excluded|ruled out|gone|(?:very |highly "
     r"|felt )*unlikely"
-    r"|not \w+ ?likely|negative|none|no more)\b|(?:has|have) (?:also )?been (?:\w+ly )?(?:removed"
-    r"|excluded|ruled out"
+    r"|not (?:\w+ )?likely|negative|none|no more)\b"
+    r"|(?:has|have) (?:also )?been (?:\w+ly )?(?:removed|excluded|ruled out"
     r"|withdrawn|extracted)|\bremoved\b|: (?:none|no|absent|negative)\b|removal\b|unlikely\b"
     r"|(?:(?:is|are) )?(?:consistent with|compatible with|represent\w*|due to) (?:\w+ ){0,2}nipple"
     r"|(?:(?:is|are|appears?|remains?) (?:\w+ )?)?(?:within (?:the )?(?:normal limits"
@@ -150,8 +158,10 @@ _AFTER = re.compile(
     r"|(?:may|might|could|can|should|would)(?: also)? (?:be|have|account|explain)\b"
     r"(?! (?:related|due|secondary|from|seen|better|chronic|old|acute|slightly|accentuat|exaggerat"
     r"|compatible|consistent"
-    r"|artifact|projection))|(?:(?:is|are|was|were) )?not (?:\w+ly )?well[- ]\w+|\?)"
-    rf"|(?P<unsaid>(?:may|might|could|can) not be {_ADVERBS}{_SEEN})"
+    r"|artifact|projection))|(?:(?:is|are|was|were|remains?) )?(?:doubtful\b|(?:much |felt )?less"
+    r" likely\b(?=\s*(?:[.,;)]|$)|\s+(?:and|given|in|but)\b))"
+    r"|(?:(?:is|are|was|were) )?not (?:\w+ly )?well[- ]\w+|\?)"
+    rf"|(?P<unsaid>(?:may|might|could|can) not be {_ADVERBS}{_SEEN}))"
 )
 _FADING = re.compile(
     r"\b(?:nearly|almost|partially|partly|incompletely|mostly|largely|not)\b.*resolved"
@@ -201,7 +211,8 @@ def _ends_scope(sentence: str, event: re.Match[str], kind: str, wide: bool) -> b
     if _NEW_SIZED.match(sentence, event.end()) and not _OR.search(rest):
         return True
     clause = re.split(r",|;|\band\b|\bbut\b", rest, maxsplit=1)[0]
-    return bool(_VERB.search(clause)) and not _OR.search(clause)
+    stated = _VERB.search(clause) or _UNCHANGED.search(clause)
+    return bool(stated) and not _OR.search(clause)
 
 
 def _look_behind(sentence: str, mentions: Sequence[Mention]) -> None:

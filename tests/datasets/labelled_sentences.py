@@ -89,6 +89,28 @@ UNCERTAIN: tuple[Case, ...] = (
     ("Mild edema is suspected.", {M: -1}),
 )
 TRAPS: tuple[Case, ...] = (
+    # not seen there, or then
+    ("There is a 9 mm right lower lobe nodule, not seen on prior exams.", {L: 1}),
+    ("Left midlung opacity noted, not visualized on prior.", {Y: 1}),
+    ("A nodule is seen on the frontal view, not identified on the lateral view.", {L: 1}),
+    ("New left apical pneumothorax, not previously seen.", {P: 1}),
+    ("The previously seen nodule is not seen on the current study.", {L: 0}),
+    # "is" within a word
+    ("Atelectasis cannot be excluded.", {A: -1}),
+    ("Atelectasis not seen.", {A: 0}),
+    ("Atelectasis has resolved.", {A: 0}),
+    ("Basilar fibrosis cannot be excluded.", {Y: -1}),
+    ("Heart size is normal and there is a large left pleural effusion.", {H: 0, E: 1}),
+    ("Heart size is normal with large hiatal hernia.", {H: 0}),
+    ("Right lower lobe opacity, likely atelectasis, pneumonia less likely.",
+     {Y: 1, A: -1, N: -1}),
+    ("Pneumonia is not likely.", {N: 0}),
+    ("Pneumonia is doubtful.", {N: -1}),
+    ("No pneumothorax or effusion, pacemaker leads unchanged.", {P: 0, E: 0, S: 1}),
+    ("No focal consolidation, effusion or pneumothorax, cardiomegaly unchanged.",
+     {C: 0, E: 0, P: 0, H: 1}),
+    ("No focal or lobar consolidation, effusion, pneumothorax.", {C: 0, E: 0, P: 0}),
+    ("Cardiac monitor leads show normal size of the cardiac silhouette.", {S: 1, H: 0}),
     ("Consolidation in the lingula, which may represent pneumonia.", {C: 1, N: -1}),
     ("Bibasilar opacities, likely atelectasis, though pneumonia cannot be excluded.",
      {Y: 1, A: -1, N: -1}),
