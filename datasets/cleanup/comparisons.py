@@ -20,8 +20,10 @@ _TIME = (
     rf"|earlier (?:in|on|that) (?:the )?(?:same )?day|earlier the same (?:day|{_P})|earlier"
     r"|(?:one|two|three|four|several|\d+) (?:hours?|days?|weeks?|months?|years?)"
     r" (?:ago|earlier|prior)"
-    r"|(?:january|february|march|april|may|june|july|august|september|october|november|december)"
-    r"(?: \d{1,2})?(?:,? (?:19|20)\d\d)?)"
+    # "may" is a verb unless it is written as a month
+    r"|(?:january|february|march|april|(?-i:May)|may(?= \d)|june|july|august|september|october"
+    r"|november|december)"
+    r"(?: \d{1,2}\b)?(?:,? (?:19|20)\d\d)?)"
 )
 _EARLIER_WORD = (
     r"(?:prior|priors|previous|earlier|preceding|last|latest|(?:most )?recent|comparison|outside"
@@ -213,6 +215,7 @@ _RULES = (
         rf" (?:also )?{_BE}(?: to be)? {_HOW}(?:{_SAME}|{_GROWING}){_WHERE}?(?: {_TO})?"
         rf"{_STOP}"
     ),
+    _rule(rf" {_BE}(?: to be)? {_HOW}{_SAME}{_WHERE}?(?: {_TO})?,? and (?=(?:may|might|could)\b)"),
     _rule(rf" {_BE} {_HOW}{_CHANGED}{_WHERE}?,? {_TO}{_END}"),
     _rule(
         rf" (?:has|have) {_HOW}(?:since )?(?:increased|decreased|worsened|progressed|enlarged)"

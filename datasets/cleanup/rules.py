@@ -2,7 +2,7 @@
 
 A report is written about a picture *and* about earlier pictures, telephone calls and removed
 names. A model that draws can only use the first. Cleaning works sentence by sentence and is
-conservative: the words that tell a side or deny something (``sides_and_negations``) keep their
+conservative: the words that tell a side, deny or doubt something (``guarded_words``) keep their
 order and number in every sentence that stays; where an edit would alter them, or would leave a
 broken sentence, the whole sentence is dropped.
 """
@@ -16,8 +16,8 @@ from arra_med.datasets.cleanup.comparisons import without_comparisons
 from arra_med.datasets.cleanup.placeholders import without_placeholders
 from arra_med.datasets.cleanup.sentences import (
     Sentence,
+    guarded_words,
     left_broken,
-    sides_and_negations,
     split_report,
     tidy,
 )
@@ -124,7 +124,7 @@ def guarded(step: Callable[[str], str], sentence: str) -> str:
     if edited == sentence:
         return sentence
     edited = tidy(edited, sentence)
-    harmed = sides_and_negations(edited) != sides_and_negations(sentence)
+    harmed = guarded_words(edited) != guarded_words(sentence)
     return "" if harmed or left_broken(edited, sentence) else edited
 
 

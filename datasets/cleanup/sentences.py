@@ -1,8 +1,8 @@
 """Sentences of a report: cutting them apart, tidying what is left of an edited one, and the guard.
 
-The guard is what makes cleaning safe: ``sides_and_negations`` lists every word of a sentence that
-says on which side something is or that it is not there. An edit that would change that list, or
-that leaves something nobody would write (``left_broken``), is not made; see ``cleanup``.
+The guard is what makes cleaning safe: ``guarded_words`` lists every word of a sentence that says
+on which side something is, that it is not there, or that it may be. An edit that would change that
+list, or that leaves something nobody would write (``left_broken``), is not made; see ``cleanup``.
 """
 
 import re
@@ -12,14 +12,14 @@ PLACEHOLDER = re.compile(r"_{2,}|X{4,}")
 """What stands for a removed identifier: ``___`` in MIMIC-CXR, ``XXXX`` in the IU reports."""
 
 _LONG_PLACEHOLDER = re.compile(r"(___|XXXX)[_X]+")
-_SIDE_OR_NEGATION = re.compile(
+_GUARDED = re.compile(
     # L and R stand for sides as capitals only; "T12-L1" and "R-XXXX" hold none.
     r"(?<![\w/-])[LR](?![\w/-])"
     r"|(?i:\b(?:left|right|(?:left|right)wards?|lt|rt|both|(?:bi|uni|contra|ipsi)laterally"
     r"|(?:bi|uni|contra|ipsi)lateral|bibasilar|bibasal|biapical|bihilar"
     r"|no|non|not|none|nor|neither|never|cannot|without|negative|absent|absence|lack|lacks|lacking"
     r"|free|den(?:y|ies|ied)|exclud\w+|unlikely|resol\w+|clear(?:ed|ing)|disappear\w*|gone"
-    r"|remov\w+)\b|n't\b|\bw/o\b)"
+    r"|remov\w+|might|could)\b|n't\b|\bw/o\b)|\b(?:may|MAY)\b"  # May is a month
 )
 _ABBREVIATION = re.compile(
     r"\b(?:Drs?|Mr|Mrs|Ms|Prof|St|vs|e\.g|i\.e|approx|resp)\.$", re.IGNORECASE
@@ -94,9 +94,9 @@ class Sentence:
     marker: str = ""
 
 
-def sides_and_negations(text: str) -> list[str]:
-    """The words of ``text``, lower-cased and in order, that tell a side or deny something."""
-    return [found.group().lower() for found in _SIDE_OR_NEGATION.finditer(text)]
+def guarded_words(text: str) -> list[str]:
+    """The words of ``text``, lower-cased and in order, that tell a side, a denial or a doubt."""
+    return [found.group().lower() for found in _GUARDED.finditer(text)]
 
 
 def split_report(text: str) -> list[Sentence]:

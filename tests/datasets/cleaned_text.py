@@ -4,7 +4,8 @@ import re
 
 _SIDES = re.compile(
     r"\b(?:left|right|bilateral|bilaterally|both|no|not|without|none|never|absent|negative|free"
-    r"|cannot|nor|neither|denies|resolved|resolution|removed|cleared)\b|\b[LR]\b(?![-\d])",
+    r"|cannot|nor|neither|denies|resolved|resolution|removed|cleared|might|could)\b|\bmay\b(?! \d)"
+    r"|\b[LR]\b(?![-\d])",
 )
 _SEAMS = re.compile(
     r" [,.;:]|,,|\.\.|\( | \)|\(\)|^[,;:.]|[,;]\.|  "
@@ -15,7 +16,7 @@ _MAY_APPEAR = {"is", "are", "a", "an", "seen"}
 
 
 def sides(text: str) -> list[str]:
-    """Sides and negations in order; a short list of its own, without the cleaning's."""
+    """Sides, negations and doubts in order; a short list of its own, without the cleaning's."""
     text = re.sub(r"\b[A-Z][a-z]+\b", lambda found: found.group().lower(), text)
     return _SIDES.findall(text)
 

@@ -286,6 +286,17 @@ CLEANED = (
     Case(EARLIER, "Right effusion is not significantly changed.", ""),
     Case(EARLIER, "No change in right effusion.", ""),
     Case(EARLIER, "Cardiomegaly is unchanged from ___.", "Cardiomegaly."),
+    Case(EARLIER, "Left effusion is stable since May 2012.", "Left effusion."),
+    Case(
+        EARLIER,
+        "New left basilar opacity since ___ may represent pneumonia.",
+        "Left basilar opacity may represent pneumonia.",
+    ),
+    Case(
+        EARLIER,
+        "Right opacity is unchanged since the prior study and may represent pneumonia.",
+        "Right opacity may represent pneumonia.",
+    ),
     Case(EARLIER, "The cardiomediastinal silhouette is stable.", ""),
     Case(EARLIER, "Heart size is normal and stable.", "Heart size is normal."),
     Case(EARLIER, "The heart remains enlarged.", "The heart is enlarged."),

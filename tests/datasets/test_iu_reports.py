@@ -99,7 +99,7 @@ def test_prompts_come_from_the_first_section_that_says_something(reports):
     assert cut == 1  # the impression with a header of its own, see above
 
 
-def test_cleaning_keeps_sides_and_negations_in_every_report(reports):
+def test_cleaning_keeps_guarded_words_in_every_report(reports):
     edits: Counter[str] = Counter()
     silent, seams, texts = 0, [], 0
     for report in reports:
