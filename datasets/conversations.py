@@ -26,6 +26,8 @@ from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split
 IMAGE_MARK = "<|image|>"
 EXTRA_FIELDS = ("patient_id", "study_id", "view")
 """Fields that ARRA's files do not have and that our own add."""
+_OF_THE_ITEM = ("patient_id", "study_id")
+"""Those that hold for all of an item's pictures; a view is one picture's."""
 
 _PATIENT = re.compile(r"(?:^|/)p(\d{8})(?=/|$)")
 _STUDY = re.compile(r"(?:^|/)s(\d{8})(?=/|$)")
@@ -74,12 +76,14 @@ class Asked:
         prompt: what the human says.
         problem: reason and sentence if it can become no sample.
         extra: our own additional fields.
+        item: the first of the item's pictures, whose patient all of them are.
     """
 
     source: str = ""
     prompt: str = ""
     problem: tuple[str, str] | None = None
     extra: tuple[tuple[str, str], ...] = ()
+    item: str = ""
 
 
 class Conversations(DatasetAdapter):
@@ -151,17 +155,17 @@ class Conversations(DatasetAdapter):
             return _excluded(name, "", "outside-image-root", detail)
         if not is_file(self._root / source):
             return _excluded(name, source, "missing-image", "there is no such file")
-        key = key_from_path(source)
         patient, study = _PATIENT.search(source), _STUDY.search(source)
         extra = dict(asked.extra)
-        patient_id = extra.get("patient_id") or (patient[1] if patient else key)
+        own = key_from_path(relative_source(self._root, asked.item) or asked.item)
+        patient_id = extra.get("patient_id") or (patient[1] if patient else own)
         shares = self.options.split_shares
         if shares is not None:
             split = splits.patient_split(patient_id, shares, self.options.split_seed)
         return Sample(
-            key=key,
+            key=key_from_path(source),
             patient_id=patient_id,
-            study_id=extra.get("study_id") or (study[1] if study else key),
+            study_id=extra.get("study_id") or (study[1] if study else own),
             split=split,
             view=extra.get("view"),
             prompt=asked.prompt,
@@ -194,12 +198,12 @@ def read_item(item: Any, several_images: Literal["each", "exclude"] = "each") ->
         problem = ("several-images", f"it has {len(images)} pictures and one prompt")
     elif not has_words(asked):
         problem = ("no-prompt", "its question has no words")
-    extra: tuple[tuple[str, str], ...] = ()
-    if len(images) == 1:
-        given = ((name, item.get(name)) for name in EXTRA_FIELDS)
-        extra = tuple((name, text) for name, text in given if isinstance(text, str) and text)
+    known = EXTRA_FIELDS if len(images) == 1 else _OF_THE_ITEM
+    given = ((name, item.get(name)) for name in known)
+    extra = tuple((name, text) for name, text in given if isinstance(text, str) and text)
     prompt = asked if problem is None else ""
-    return [Asked(source, prompt, problem, extra) for source in images or [""]]
+    sources = images or [""]
+    return [Asked(source, prompt, problem, extra, sources[0]) for source in sources]
 
 
 def _read_list(path: Path) -> list[Any]:

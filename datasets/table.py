@@ -74,7 +74,8 @@ class Table(DatasetAdapter):
                 column for column in (options.patient, options.study, options.key) if column
             }
         if options.patient is None:
-            logger.warning("no patient column: every picture is taken for a patient of its own")
+            own = "study" if options.study is not None else "picture"
+            logger.warning("no patient column: every %s is taken for a patient of its own", own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the rows: a worker process needs none, and they may be large."""
@@ -226,7 +227,8 @@ class Table(DatasetAdapter):
             key = key_from_path(line.source) if given is None else check_key(given)
         except ValueError:
             return _excluded(line, "unusable-key", "its key holds other than A-Z 0-9 . _ + -")
-        patient = row[options.patient] if options.patient is not None else key
+        study = (row[options.study] if options.study is not None else "") or key
+        patient = row[options.patient] if options.patient is not None else study
         split = self._split(row, patient)
         if split is None:
             return _excluded(
@@ -236,7 +238,7 @@ class Table(DatasetAdapter):
         return Sample(
             key=key,
             patient_id=patient,
-            study_id=(row[options.study] if options.study is not None else "") or key,
+            study_id=study,
             split=split,
             view=view,
             prompt=text,

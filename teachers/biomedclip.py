@@ -75,6 +75,7 @@ class BiomedClip(Teacher):
         return {
             "name": "biomedclip",
             "weights_sha256": folder.published.sha256(folder.folder),
+            "config": folder.published.config_fingerprint(folder.folder),
             "architecture": folder.vision.timm_model_name,
             "projected": options.projected,
             "dimension": info.dimension,

@@ -106,6 +106,7 @@ class BiomedClipText(nn.Module):
         return {
             "name": "biomedclip-text",
             "weights_sha256": folder.published.sha256(folder.folder),
+            "config": folder.published.config_fingerprint(folder.folder),
             "dimension": folder.embed_dim,
             "context_length": int(folder.text.get("context_length", CONTEXT_LENGTH)),
         }

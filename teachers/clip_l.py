@@ -89,6 +89,7 @@ class ClipL(Teacher):
         return {
             "name": "clip-l",
             "weights_sha256": CLIP_L.sha256(folder),
+            "config": CLIP_L.config_fingerprint(folder),
             "projected": options.projected,
             "dimension": info.dimension,
             "input_size": info.input_size,

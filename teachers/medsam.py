@@ -100,6 +100,7 @@ class MedSam(Teacher):
         return {
             "name": "medsam",
             "weights_sha256": MEDSAM.sha256(folder),
+            "config": MEDSAM.config_fingerprint(folder),
             "dimension": config.output_channels,
             "input_size": config.image_size,
             "preprocessing": {

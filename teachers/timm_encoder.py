@@ -89,6 +89,7 @@ class TimmEncoder(Teacher):
         return {
             "name": "timm",
             "weights_sha256": published.sha256(folder),
+            "config": published.config_fingerprint(folder),
             "architecture": skeleton.pretrained_cfg["architecture"],
             "cls": options.cls,
             "dimension": info.dimension,

@@ -110,6 +110,7 @@ class TransformersEncoder(Teacher):
         return {
             "name": cls.name,
             "weights_sha256": published.sha256(tower.folder),
+            "config": published.config_fingerprint(tower.folder),
             "architecture": tower.config.model_type,
             "cls": options.cls,
             "dimension": info.dimension,

@@ -23,11 +23,12 @@ from arra_med.assets.folder import (
     is_name,
     offline,
 )
-from arra_med.assets.listing import read_shards
+from arra_med.assets.listing import read_object, read_shards
 from arra_med.errors import RequestError
-from arra_med.store import sha256_bytes, sha256_file
+from arra_med.store import fingerprint, sha256_bytes, sha256_file
 
 SHARDS = ".index.json"
+_SAVED_BY = {"_name_or_path", "transformers_version"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,15 @@ class PublishedWeights:
     def checkpoint(self, folder: Path) -> Path:
         """The checkpoint, or the list of its shards, of a complete folder."""
         return next(folder / name for name in self.checkpoints if (folder / name).is_file())
+
+    def config_fingerprint(self, folder: Path) -> str:
+        """Names all that the configuration says (heads, norms …), but for who saved it.
+
+        Raises:
+            RequestError: if it is not JSON.
+        """
+        tree = read_object(folder / self.config)
+        return fingerprint({name: tree[name] for name in tree.keys() - _SAVED_BY})
 
     def sha256(self, folder: Path) -> str:
         """Hash of the checkpoint; of the hashes of its shards, in order, if there are several.

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -96,6 +97,27 @@ def test_files_are_splits_or_are_cut_by_patient(root):
     assert [(i.prompt, i.split) for i in found] == [("a", "train"), ("b", "test")]
     cut = Conversations.Options(files=files, split_shares=(0.0, 1.0, 0.0))
     assert {i.split for i in Conversations(cut).items()} == {"validate"}
+
+
+@pytest.mark.parametrize("extra", [{}, {"patient_id": "7", "study_id": "s"}], ids=["none", "given"])
+def test_pictures_of_one_item_are_of_one_patient(root, extra):
+    items = []
+    for number in range(30):
+        names = [f"{number}-front.png", f"{number}-side.png"]
+        for name in names:
+            shutil.copy(root / "c.png", root / name)
+        own = {name: f"{value}-{number}" for name, value in extra.items()}
+        items.append(item(f"film {number}", *names) | own)
+    path = write(root / "pairs.json", items)
+    shares = Conversations.Options(files={"train": path}, split_shares=(0.5, 0.2, 0.3))
+    found = list(Conversations(shares).items())
+    assert len(found) == 60
+    pairs = list(zip(found[::2], found[1::2], strict=True))
+    assert all((a.patient_id, a.study_id) == (b.patient_id, b.study_id) for a, b in pairs)
+    assert all(a.split == b.split and a.key != b.key for a, b in pairs)
+    assert len({a.patient_id for a, _ in pairs}) == 30
+    if extra:
+        assert pairs[0][0].patient_id == "7-0"
 
 
 def test_bad_requests(tmp_path):

@@ -1,5 +1,6 @@
 import gzip
 import pickle
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -352,3 +353,15 @@ def test_any_bytes_are_a_table_or_refused(tmp_path_factory, content):
         assert len(list(adapter.items())) == adapter.num_items()
     except RequestError as error:
         assert str(path) in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_without_patients_the_pictures_of_a_study_stay_together(root):
+    rows = "".join(f"{n}{view}.png,s{n},clear\n" for n in range(30) for view in "ab")
+    for n in range(30):
+        for view in "ab":
+            shutil.copy(root / "a.png", root / f"{n}{view}.png")
+    adapter = table(root, "file,study,report\n" + rows, study="study")
+    found = list(adapter.items())
+    assert len(found) == 60
+    assert len({item.patient_id for item in found}) == 30
+    assert all(a.split == b.split for a, b in zip(found[::2], found[1::2], strict=True))

@@ -1,7 +1,9 @@
 """What every registered teacher must keep to."""
 
 import dataclasses
+import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,25 @@ def test_contract(name: str, options_of: Callable[[str], Any]) -> None:
         model.preprocess(torch.zeros(2, 1, 70, 70))
     for mode in ("L", "RGB", "RGBA", "I;16"):
         assert model.transform(picture(mode)).shape == pixels.shape[1:]
+
+
+@pytest.mark.parametrize("name", [name for name in BUILTIN if name != "linear"])
+@pytest.mark.usefixtures("no_network")
+def test_another_configuration_of_the_same_weights_is_another_teacher(
+    name: str, options_of: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """Numbers of heads, epsilons: nothing that the weights' hash would tell."""
+    plugin, options = TEACHERS.get(name), options_of(name)
+    before = plugin.identity(options)
+    copy = tmp_path / "copy"
+    shutil.copytree(options.weights, copy)
+    config = next(path for path in copy.glob("*config.json") if "preproc" not in path.name)
+    tree = json.loads(config.read_text())
+    moved = dataclasses.replace(options, weights=copy)
+    config.write_text(json.dumps(tree | {"transformers_version": "99"}, indent=4))
+    assert plugin.identity(moved) == before
+    config.write_text(json.dumps(tree | {"layer_norm_eps": 0.1}))
+    assert plugin.identity(moved) != before
 
 
 @pytest.mark.parametrize("name", BUILTIN)
