@@ -72,8 +72,8 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
 
     Raises:
         FileNotFoundError: if the source is not there.
-        RequestError: if the folder holds other work, another process is writing it, or the source
-            changed since the interrupted run.
+        RequestError: if the folder holds other work, another process is writing it, or the
+            source's items changed since the interrupted run (what its files hold is not compared).
         WorkError: if no item became a sample, an identifier would leak, or a worker process died.
     """
     key = privacy.load_key(settings.privacy)

@@ -14,11 +14,22 @@ from arra_med.schema import Sample
 _MAX_TEXT = 2**20  # bytes; no report is longer
 # MIMIC-CXR's rules want a header on a line of its own, after one space, in capitals.
 _NAMES = (
-    "findings and impression|findings|impression|conclusion|comparison|indication|technique|"
-    "clinical history|clinical information|history|examination|recommendations?|wet read|addendum"
+    "findings and impression|findings|impressions?|conclusions?|comparisons?|indication|technique|"
+    "clinical history|clinical information|history|reason for exam(?:ination)?|exam(?:ination)?|"
+    "impressions? and recommendations?|recommendations?|wet read|addendum|notification|"
+    "(?:electronically )?(?:signed|dictated|reported|read|verified|approved|transcribed) by"
 )
 _LINE_HEADER = re.compile(rf"(?m)^[ \t]*([A-Z][A-Z ()/,-]*|(?i:{_NAMES}))[ \t]*:(?=\s|$)")
-_INLINE_HEADER = re.compile(rf"(?<=\S)[ \t]+({_NAMES.upper()}):(?=\s)")
+_INLINE_HEADER = re.compile(
+    rf"(?<=\S)(?<!\bADDENDUM)(?<!\bAND)[ \t]+({_NAMES.upper()}):(?=\s)"
+    rf"|(?<=[.!?])[ \t]+((?i:{_NAMES})):(?=\s)"
+)
+_ANATOMY = re.compile(
+    r"\b(?:LEFT|RIGHT|UPPER|LOWER|LOBES?|LUNGS?|PLEURA\w*|HEART|CARDI\w+|MEDIASTIN\w+|HIL(?:A|AR|UM)"
+    r"|AORTA|VESSELS?|VASCUL\w+|AIRWAYS?|TRACHEA|DIAPHRAGMS?|ABDOM\w+|BON(?:ES?|Y)|OSSEOUS"
+    r"|SKELET\w+|RIBS|SPINE|SOFT TISSUES?|CHEST WALL|TUBES?|LINES?|CATHETERS?|DEVICES?|OTHER)\b"
+)
+"""A line of a structured report, which belongs to the section that it stands in."""
 
 
 def complete(
@@ -67,12 +78,19 @@ def official_headers(text: str) -> str:
     """A report whose section headers stand as MIMIC-CXR's rules want them.
 
     Other archives start the first line with one, do not indent them, write them small
-    (``Impression:``) or lost their line breaks.
+    (``Impression:``) or lost their line breaks. Lines of structured reports (``HEART:``) are no
+    sections.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _INLINE_HEADER.sub(r"\n \1:", text)
-    text = _LINE_HEADER.sub(lambda match: f" {match[1].strip().upper()}:", text)
-    return "\n" + text
+    text = _INLINE_HEADER.sub(lambda match: f"\n {match[1] or match[2]}:", text)
+    return "\n" + _LINE_HEADER.sub(_official, text)
+
+
+def _official(line: re.Match[str]) -> str:
+    name = line[1].strip().upper()
+    if name.startswith("ADDENDUM"):  # "ADDENDUM IMPRESSION" would replace the impression
+        name = "ADDENDUM"
+    return f"{line[1]}:" if _ANATOMY.search(name) else f" {name}:"
 
 
 def _refuse_empty(text: str, detail: str) -> None:

@@ -35,6 +35,27 @@ def test_headers_are_found_and_other_colons_left_alone():
     assert official_headers("We think: HISTORY: b") == "\nWe think:\n HISTORY: b"
 
 
+@pytest.mark.parametrize(
+    ("report", "prompt"),
+    [
+        ("IMPRESSION:\nLEFT LUNG: Clear.\nRIGHT LUNG: Large mass.\nHEART: Enlarged.",
+         "LEFT LUNG: Clear. RIGHT LUNG: Large mass. HEART: Enlarged."),
+        (" IMPRESSION:\n LUNGS: Clear.\n LINES/TUBES: None.\n", "LUNGS: Clear. LINES/TUBES: None."),
+        ("IMPRESSION AND RECOMMENDATION: Mass. CT advised.", "Mass. CT advised."),
+        ("IMPRESSION: Left pneumothorax.\nADDENDUM IMPRESSION: Discussed with surgery.",
+         "Left pneumothorax."),
+        ("Findings: Clear lungs. Impression: No effusion.", "No effusion."),
+        ("Impressions: Mass.\nReason for exam: cough.\nComparisons: last year.", "Mass."),
+        ("Impression: Mass.\nElectronically signed by: Dr. Who", "Mass."),
+        ("IMPRESSION: Mass.\nATTENDING: Dr. Who", "Mass."),
+    ],
+)  # fmt: skip
+def test_structured_reports_and_what_stands_behind_them(root, report, prompt):
+    (root / "a.txt").write_text(report)
+    (sample,) = completed(table(root, "file\na.png\n", text=None, report_suffix=".txt"))
+    assert sample.prompt == f"chest x-ray image, {prompt}"
+
+
 def test_a_report_without_sections_is_excluded_and_the_remedy_named(root):
     adapter = table(root, "file,report\na.png,All is clear.\n", text=None, report="report")
     (item,) = completed(adapter)
