@@ -10,6 +10,7 @@ Shapes: B rows, T tokens, S samples, N positions with a target, M aligned positi
 D hidden size, F teacher dimension.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypedDict
 
@@ -158,6 +159,8 @@ class ArraModel(nn.Module):
         self._hidden_BTD: Tensor | None = None
         self._split = split_head(backbone)
         self._losses_of_logits: LossOfLogits = losses_of_logits
+        self.agreed_chunks: Callable[[int], int] = int
+        """``agreed`` of :func:`chunked_losses`."""
         if not (alignment.enabled and alignment.weight > 0):
             return
         text_config = backbone.config.get_text_config()
@@ -249,4 +252,5 @@ class ArraModel(nn.Module):
             weights,
             vocabulary=self.backbone.config.get_text_config().vocab_size,
             losses=self._losses_of_logits,
+            agreed=self.agreed_chunks,
         )

@@ -48,6 +48,7 @@ def chunked_losses(
     vocabulary: int,
     losses: LossOfLogits = losses_of_logits,
     chunk_elements: int = CHUNK_ELEMENTS,
+    agreed: Callable[[int], int] = int,
 ) -> tuple[Tensor, Tensor]:
     """:func:`losses_of_logits` of ``head(hidden_ND)`` without all logits at once.
 
@@ -59,6 +60,8 @@ def chunked_losses(
         vocabulary: V.
         losses: :func:`losses_of_logits`, compiled or not.
         chunk_elements: logits that may exist at once.
+        agreed: the number of chunks that is used where so many are needed, not fewer. Ranks that
+            gather the head's weights for every chunk have to take equally many.
 
     Returns:
         Two float32 scalars.
@@ -68,12 +71,12 @@ def chunked_losses(
         return losses(head(hidden), targets, weights)
 
     count = len(targets_N)
-    num_chunks = -(-count * vocabulary // chunk_elements)
-    if num_chunks <= 1:
+    num_chunks = agreed(max(1, -(-count * vocabulary // chunk_elements)))
+    if num_chunks == 1:
         return of_chunk(hidden_ND, targets_N, weights_N)
     size = -(-count // num_chunks)
     sums = []
-    for start in range(0, count, size):
+    for start in range(0, num_chunks * size, size):  # the last ones may be empty
         chunk = (tensor[start : start + size] for tensor in (hidden_ND, targets_N, weights_N))
         sums.append(checkpoint(of_chunk, *chunk, use_reentrant=False))
     cross_entropy, z = (torch.stack(parts).sum() for parts in zip(*sums, strict=True))

@@ -12,6 +12,7 @@ from arra_med.generation.decoder import CodeDecoder
 from arra_med.generation.sampling import Sampling
 from arra_med.model.export import load_export
 from arra_med.store import locked
+from arra_med.token_loss import chunked_losses
 from tests.pipeline import arra_med
 from tests.training.ranks import losses, run
 
@@ -43,6 +44,27 @@ def test_two_processes_equal_one(pipeline: Path, one_process: Path, stage: int) 
     b = AutoModelForCausalLM.from_pretrained(two / "export").state_dict()
     for name, weight in a.items():
         torch.testing.assert_close(b[name], weight, rtol=1e-3, atol=1e-5)
+
+
+def chunks_of_a_thousand_logits(rank: int) -> None:
+    chunked_losses.__kwdefaults__["chunk_elements"] = 1000
+
+
+@pytest.mark.slow
+def test_ranks_with_unequal_rows_gather_the_head_equally_often(pipeline: Path) -> None:
+    """ZeRO 3 gathers the head's shards for every chunk of logits, and rows hold unequally many."""
+    gathered = "training.deepspeed={zero_optimization: {stage3_param_persistence_threshold: 0}}"
+    rows = ("pack_tokens=300", "micro_batch_size=1", "batch_size=14", "max_steps=2", "epochs=9")
+    given = [*(f"training.{one}" for one in rows), "training.preview_samples=1", gathered]
+    found = {}
+    for stage, processes in ((0, 1), (3, 2)):
+        folder = pipeline / f"chunks{stage}"
+        words = ("train", pipeline / "config.yaml", f"paths.run={folder}", *given)
+        log = pipeline / f"chunks{stage}.log"
+        more = {"processes": processes, "prepare": chunks_of_a_thousand_logits}
+        run(log, *words, f"training.zero_stage={stage}", "training.timeout_minutes=1", **more)
+        found[stage] = losses(folder)
+    assert found[3] == pytest.approx(found[0], rel=TOLERANCE)
 
 
 @pytest.mark.slow
