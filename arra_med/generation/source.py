@@ -22,7 +22,7 @@ from arra_med.model.chameleon_import import is_chameleon, load_chameleon
 from arra_med.model.chameleon_layout import checkpoint_layout
 from arra_med.model.export import Export, load_export
 from arra_med.model.exported import ARRA
-from arra_med.model.precision import DTYPES
+from arra_med.model.precision import DTYPES, cast_weights
 from arra_med.settings import Generation
 from arra_med.store import (
     MANIFEST,
@@ -99,7 +99,7 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
         verify(folder, "export", more_is_fine=True)
         export = load_export(folder, device)
         if settings.precision is not None:
-            export.model.to(DTYPES[settings.precision])
+            cast_weights(export.model, DTYPES[settings.precision])
         return export
 
     return Source(info, content_hash(folder, "export"), load)

@@ -36,6 +36,7 @@ from arra_med.model.backbones import build_backbone, context_length
 from arra_med.model.export import load_export, write_export
 from arra_med.model.layout import ImageLayout
 from arra_med.model.lora import add_lora, merged_state, remove_lora
+from arra_med.model.precision import cast_weights
 from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Alignment, Backbone, Lora
 from arra_med.tokenizers.monai_vqvae import MonaiVqvae, MonaiVqvaeOptions
@@ -204,6 +205,19 @@ def test_new_rows_start_behind_the_larger_of_tokenizer_and_model(
     assert layout.code_ids == tuple(range(first + 3, first + 19))
     assert backbone.get_output_embeddings().weight.shape[0] == layout.vocabulary_end
     assert layout.pad_id in (tokenizer.pad_token_id, *layout.end_ids)
+
+
+def test_casting_weights_leaves_the_rotary_frequencies(tmp_path: Path) -> None:
+    hub = save_hub_folder(tmp_path, "llama")
+    read = AutoModelForCausalLM.from_pretrained(hub, dtype=torch.bfloat16)
+    cast = AutoModelForCausalLM.from_pretrained(hub, dtype=torch.float32)
+    cast_weights(cast, torch.bfloat16)
+    assert {weight.dtype for weight in cast.parameters()} == {torch.bfloat16}
+    assert all(
+        a.dtype == b.dtype and torch.equal(a, b)
+        for a, b in zip(read.buffers(), cast.buffers(), strict=True)
+    )
+    assert any(buffer.dtype == torch.float32 for buffer in cast.buffers())
 
 
 def test_half_precision_checkpoints_are_trained_in_the_precision_asked_for(tmp_path: Path) -> None:
