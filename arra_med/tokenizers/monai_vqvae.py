@@ -44,8 +44,10 @@ class MonaiVqvaeOptions:
     usage: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1 or self.num_codes < 2:
-            raise ValueError("channels needs at least one positive width and num_codes at least 2")
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError("channels needs at least one positive width")
+        if not 2 <= self.num_codes <= 2**16:
+            raise ValueError(f"num_codes must be 2 to {2**16:,}, as codes are kept in 16 bits")
         positive(self, "residual_layers", "code_dimension", "revive_every")
         not_negative(self, "commitment", "l1", "l2", "usage")
         if not 0 < self.decay < 1:

@@ -24,6 +24,7 @@ from arra_med.training.agreement import Agreement
 logger = logging.getLogger(__name__)
 
 MARK = "trainer.json"
+_STEP = "step-"
 _DAMAGED = "damaged-"
 _BLOCK = 1 << 22
 
@@ -116,8 +117,7 @@ class Checkpoints:
             if not worst:
                 return path
             if self.rank == 0:
-                logger.warning("%s is damaged (%s): the one before it is used", path, worst[0])
-                path.rename(path.with_name(_DAMAGED + path.name))
+                self._set_aside(path, worst[0])
             self.agreement.wait()
         if found or list(self.folder.glob(f"{_DAMAGED}*")):
             raise WorkError(
@@ -159,6 +159,13 @@ class Checkpoints:
             if path.is_dir() and not (path / MARK).is_file():
                 logger.warning("removing the incomplete checkpoint %s", path.name)
                 shutil.rmtree(path)
+            elif path.name.startswith(_STEP) and not _readable(path):
+                self._set_aside(path, f"{MARK} cannot be read")
+
+    @staticmethod
+    def _set_aside(path: Path, why: str) -> None:
+        logger.warning("%s is damaged (%s): the one before it is used", path, why)
+        path.rename(path.with_name(_DAMAGED + path.name))
 
     def _share(self, names: list[str]) -> list[str]:
         return sorted(names)[self.rank :: self.world_size]
@@ -171,12 +178,19 @@ class Checkpoints:
 
 def checkpoint_name(step: int) -> str:
     """Name of the folder of the checkpoint after optimizer step ``step``."""
-    return f"step-{step:08d}"
+    return f"{_STEP}{step:08d}"
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(path.parent for path in folder.glob(f"step-*/{MARK}"))
+    return sorted(path.parent for path in folder.glob(f"{_STEP}*/{MARK}") if _readable(path.parent))
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return "files" in read_mark(path)
+    except ValueError:
+        return False
 
 
 def best_checkpoint(checkpoints: list[Path]) -> Path | None:

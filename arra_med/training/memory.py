@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from arra_med.settings import Training
 from arra_med.token_loss import CHUNK_ELEMENTS
+from arra_med.training.engine import deepspeed_config
 from arra_med.training.setup import Setup, parameter_counts
 
 _GB = 1e9
@@ -122,7 +123,9 @@ def remedies(
     for changes in _changes(training, world_size):
         try:
             other = dataclasses.replace(training, **changes)  # type: ignore[arg-type]
-        except ValueError:
+            if not training.pack_tokens:
+                deepspeed_config(other, world_size)
+        except ValueError:  # a RequestError too: what the next start would refuse is no remedy
             continue
         text = ", ".join(f"training.{name}={value}" for name, value in changes.items())
         found[text] = sum(size for _, size in table(sizes, other, world_size))
@@ -136,7 +139,7 @@ def remedies(
 def _changes(training: Training, world_size: int) -> Iterator[dict[str, object]]:
     """Changes worth trying, the cheapest in speed and quality first."""
     single: list[dict[str, object]] = [
-        {"micro_batch_size": max(1, training.micro_batch_size // 2)},
+        {"micro_batch_size": _next_smaller(training, world_size)},
         {"activation_checkpointing": 1},
         {"micro_batch_size": 1},
     ]
@@ -150,6 +153,13 @@ def _changes(training: Training, world_size: int) -> Iterator[dict[str, object]]
     yield from single
     for change in single:
         yield {**change, "micro_batch_size": 1, "activation_checkpointing": 1}
+
+
+def _next_smaller(training: Training, world_size: int) -> int:
+    """The next smaller micro-batch that divides the batch, at most half of the present one."""
+    share = training.batch_size // world_size
+    sizes = range(training.micro_batch_size // 2, 1, -1)
+    return next((size for size in sizes if training.pack_tokens or share % size == 0), 1)
 
 
 def out_of_memory(setup: Setup, world_size: int, error: BaseException, budget: int | None) -> str:

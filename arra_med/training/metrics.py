@@ -1,15 +1,30 @@
 """The training log: ``metrics.jsonl`` and TensorBoard, written by rank 0."""
 
+import contextlib
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from arra_med.store import write_atomic
 
+logger = logging.getLogger(__name__)
+
 LOG = "metrics.jsonl"
 """In the run folder: one JSON object a line, one a log point and one a validation."""
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """A run folder's log, oldest first; a last line that a crash cut short is left out."""
+    path = folder / LOG
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    with contextlib.suppress(json.JSONDecodeError):
+        return [json.loads(line) for line in lines]
+    logger.warning("the last line of %s is cut short: left out", path)
+    return [json.loads(line) for line in lines[:-1]]
 
 
 class MetricsLog:
@@ -22,13 +37,9 @@ class MetricsLog:
 
     def __init__(self, folder: Path, resume_step: int) -> None:
         self.path = folder / LOG
-        kept = []
-        if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= resume_step]
-        write_atomic(self.path, "".join(kept).encode())
-        lines_kept = [json.loads(line) for line in kept]
-        self._validated = {line["step"] for line in lines_kept if "validate/total" in line}
+        kept = [line for line in read_log(folder) if line["step"] <= resume_step]
+        write_atomic(self.path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
+        self._validated = {line["step"] for line in kept if "validate/total" in line}
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, values: dict[str, float], *, prefix: str = "") -> None:

@@ -1,6 +1,6 @@
 """``train --dry-run``: what a run would be, without training a step."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from arra_med.settings import Settings
 from arra_med.training.engine import deepspeed_config
 from arra_med.training.inputs import Inputs, check_run_folder
 from arra_med.training.memory import memory_table, table_lines
-from arra_med.training.metrics import LOG
+from arra_med.training.metrics import LOG, read_log
 from arra_med.training.setup import Setup, parameter_counts
 
 _STEPS_LOOKED_AT = 50
@@ -33,9 +33,10 @@ def plan(settings: Settings, *, processes: int, rate: float | None) -> str:
     check_run_folder(settings, inputs)
     setup = Setup(settings, inputs)
     training = setup.training
-    deepspeed_config(training, processes)  # refuses a batch that does not divide
+    rows = setup.train_set.rows_per_step(processes)
+    deepspeed_config(replace(training, batch_size=rows), processes)  # refuses what does not divide
     trained, every = parameter_counts(setup.model)
-    batches = training.batch_size // (training.micro_batch_size * processes)
+    batches = rows // (training.micro_batch_size * processes)
     tokens = _tokens_a_step(setup)
     lines = [
         setup.describe(),
@@ -67,8 +68,8 @@ def _memory(setup: Setup, processes: int) -> list[str]:
 
 def _duration(run: Path, setup: Setup, tokens: float, rate: float | None) -> str:
     source = "as given"
-    if rate is None and (run / LOG).is_file():
-        lines = [json.loads(line) for line in (run / LOG).read_text("utf-8").splitlines()]
+    if rate is None:
+        lines = read_log(run)
         speeds = [line["samples_per_second"] for line in lines if "samples_per_second" in line]
         if speeds:
             rate = float(np.median(speeds)) * tokens / setup.training.batch_size

@@ -285,13 +285,21 @@ class Trainer:
             )
 
     def _validate(self, step: int) -> float:
-        """Log the held-out losses; returns their total."""
+        """Log the held-out losses; returns their total.
+
+        Raises:
+            WorkError: on every rank, if it is not finite.
+        """
         self.watch.at("validation", step)
         examples = self.setup.validation_set
         values = held_out_losses(
             self.engine, examples, self.training.micro_batch_size, self.agreement
         )
         self._write(step, values, prefix="validate/")
+        if not math.isfinite(values["total"]):
+            raise WorkError(
+                f"the held-out loss after step {step} is not finite ({values}): {_NOT_FINITE}"
+            )
         return values["total"]
 
     def _preview_file(self, step: int) -> Path:

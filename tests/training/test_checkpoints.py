@@ -62,7 +62,7 @@ def test_a_mark_says_what_the_files_are(tmp_path: Path) -> None:
     assert {"torch", "deepspeed"} <= set(mark["versions"])
 
 
-@pytest.mark.parametrize("how", ["content", "size", "lost"])
+@pytest.mark.parametrize("how", ["content", "size", "lost", "mark"])
 def test_a_damaged_newest_is_set_aside(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,13 +70,16 @@ def test_a_damaged_newest_is_set_aside(
     for step in (1, 2, 3):
         save(kept, step)
     file = tmp_path / "step-00000003" / "weights.pt"
-    if how == "lost":
+    if how == "mark":
+        file = file.with_name(MARK)
+        file.write_bytes(b"")
+    elif how == "lost":
         file.unlink()
     else:
         file.write_bytes(b"X" * (file.stat().st_size - (how == "size")))
     with caplog.at_level(logging.WARNING):
         assert kept.newest() == tmp_path / "step-00000002"
-    assert "is damaged (weights.pt" in caplog.text
+    assert f"is damaged ({file.name}" in caplog.text
     save(kept, 3)
     assert steps(tmp_path) == [1, 2, 3]
     assert len(list(tmp_path.iterdir())) == 3, "the damaged one is gone once another is good"

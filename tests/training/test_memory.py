@@ -62,3 +62,7 @@ def test_remedies_fit_and_change_little() -> None:
     assert found[0][0] == "training.micro_batch_size=3"
     assert all(size < need * 0.9 for _, size in found)
     assert len(remedies(SIZES, training, 8, 1)) == 3, "the smallest where nothing fits"
+    odd = Training(batch_size=18, micro_batch_size=9, zero_stage=1)
+    texts = [text for text, _ in remedies(SIZES, odd, 2, 1)]
+    assert not any("micro_batch_size=4" in text for text in texts), "9 does not divide into 4s"
+    assert remedies(SIZES, odd, 2, 10**15)[0][0] == "training.micro_batch_size=3"

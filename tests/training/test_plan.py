@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from arra_med.cli.main import main
+from arra_med.training.metrics import MetricsLog, read_log
 
 
 def dry(pipeline: Path, run: Path, *more: str) -> int:
@@ -46,6 +47,28 @@ def test_parameters_are_counted_and_the_log_gives_the_rate(
     block = 4 * 32 * 32 + 3 * 32 * 64 + 2 * 32  # attention, MLP, two norms
     projector = 32 * 16 + 16 + 16 * 16 + 16  # hidden 32, teacher 16
     assert every == 2 * rows * 32 + 2 * block + 32 + projector
+
+
+def test_packed_rows_are_what_divides(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = ("training.pack_tokens=300", "training.micro_batch_size=1", "training.batch_size=8")
+    assert dry(pipeline, tmp_path / "new", *packed, "--processes", "3") == 0
+    text = capsys.readouterr().out
+    batches = int(re.search(r"3 processes × (\d+) micro-batches of 1", text).group(1))
+    assert 1 <= batches < 8 / 3, "rows hold several samples"
+
+
+def test_a_log_that_a_crash_cut_short_is_read_without_its_last_line(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, 0)
+    for step in (1, 2):
+        log.write(step, {"total": 1 / 3})
+    with log.path.open("a") as file:
+        file.write('{"step": 3, "tot')
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
+    resumed = MetricsLog(tmp_path, 2)
+    resumed.write(3, {"total": 0.25})
+    assert [line["total"] for line in read_log(tmp_path)] == [1 / 3, 1 / 3, 0.25]
 
 
 @pytest.mark.parametrize(
