@@ -234,7 +234,11 @@ class _Job:
         )
         shared = summary["patients"]["in_several_splits"]
         if shared:
-            logger.warning("%d patients have pictures in more than one split", shared)
+            logger.warning(
+                "%d patients have pictures in more than one split: whoever tests on them tests on "
+                "patients seen in training; split by patient instead (the card says more)",
+                shared,
+            )
         manifest = self.writer.finish(
             self.num_parts,
             {

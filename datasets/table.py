@@ -39,7 +39,7 @@ from arra_med.datasets.privacy import identifiers
 from arra_med.datasets.reports import has_words
 from arra_med.datasets.table_labels import LabelReader
 from arra_med.datasets.table_options import TableOptions
-from arra_med.datasets.tables import Line, Row, Rows, read_table
+from arra_med.datasets.tables import Line, Row, Rows, read_table, says_no_value
 from arra_med.errors import RequestError
 from arra_med.schema import Exclusion, Sample, Split, check_key
 
@@ -186,14 +186,14 @@ class Table(DatasetAdapter):
             return _excluded(
                 line, "conflicting-patients", "rows of different patients claim this picture"
             )
-        if options.patient is not None and not row[options.patient]:
+        if options.patient is not None and says_no_value(row[options.patient]):
             return _excluded(line, "no-patient", f"column {options.patient!r} is empty")
         view = views.normalise_view(row[options.view]) if options.view is not None else None
         problem = self._view_problem(view)
         if problem is not None:
             return _excluded(line, *problem)
         column = options.prompt or options.text or options.report
-        if column is not None and not has_words(row[column]):
+        if column is not None and (not has_words(row[column]) or says_no_value(row[column])):
             return _excluded(line, "no-prompt", f"column {column!r} has no words")
         return self._sample(line, row, view, "" if column is None else row[column])
 

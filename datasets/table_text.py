@@ -19,7 +19,10 @@ _NAMES = (
     "impressions? and recommendations?|recommendations?|wet read|addendum|notification|"
     "(?:electronically )?(?:signed|dictated|reported|read|verified|approved|transcribed) by"
 )
-_LINE_HEADER = re.compile(rf"(?m)^[ \t]*([A-Z][A-Z ()/,-]*|(?i:{_NAMES}))[ \t]*:(?=\s|$)")
+_LINE_HEADER = re.compile(
+    rf"(?m)^[ \t]*(?:([A-Z][A-Z ()/,-]*)[ \t]*:(?=\s|$)|((?i:{_NAMES}))[ \t]*(?::[ \t]*|$))"
+)
+_BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")
 _INLINE_HEADER = re.compile(
     rf"(?<=\S)(?<!\bADDENDUM)(?<!\bAND)[ \t]+({_NAMES.upper()}):(?=\s)"
     rf"|(?<=[.!?])[ \t]+((?i:{_NAMES})):(?=\s)"
@@ -64,7 +67,7 @@ def complete(
             clean_up=options.clean_up,
         )
         if made is None:
-            wanted = ", ".join(options.prompt_sources)
+            wanted = ", ".join(options.prompt_sources).replace("_", " ")
             detail = f"its report has no {wanted} with words; 'text' takes texts whole"
             raise Excluded("no-prompt", detail)
         return replace(sample, prompt=made.text, prompt_source=made.source, edits=made.edits)
@@ -78,19 +81,23 @@ def official_headers(text: str) -> str:
     """A report whose section headers stand as MIMIC-CXR's rules want them.
 
     Other archives start the first line with one, do not indent them, write them small
-    (``Impression:``) or lost their line breaks. Lines of structured reports (``HEART:``) are no
+    (``Impression:``), leave the colon or the space behind it out, or lost their line breaks; their
+    blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``) are no
     sections.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _INLINE_HEADER.sub(lambda match: f"\n {match[1] or match[2]}:", text)
-    return "\n" + _LINE_HEADER.sub(_official, text)
+    text = _LINE_HEADER.sub(_official, text)
+    return "\n" + _BLANK_LINE.sub("\n ", text)
 
 
 def _official(line: re.Match[str]) -> str:
-    name = line[1].strip().upper()
+    if line[2]:
+        return f" {line[2].upper()}: "
+    name = line[1].strip()
     if name.startswith("ADDENDUM"):  # "ADDENDUM IMPRESSION" would replace the impression
         name = "ADDENDUM"
-    return f"{line[1]}:" if _ANATOMY.search(name) else f" {name}:"
+    return f"{name}:" if _ANATOMY.search(name) else f" {name}:"
 
 
 def _refuse_empty(text: str, detail: str) -> None:

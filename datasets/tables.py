@@ -27,6 +27,14 @@ _BINARY = {
 }
 
 
+_NO_VALUE = frozenset(("", "nan", "none", "null", "n/a", "<na>", "nat"))
+
+
+def says_no_value(value: str) -> bool:
+    """Whether a cell is empty, or holds what programs write for an empty one (``nan``)."""
+    return value.strip().lower() in _NO_VALUE
+
+
 @dataclass(frozen=True)
 class Line:
     """One item of a table or folder.
@@ -187,8 +195,11 @@ def _text_lines(path: Path, encoding: str) -> Iterator[str]:
         raise _undecodable(path, encoding) from error
     except LookupError as error:
         raise RequestError(f"unknown encoding {encoding!r} for {path}") from error
+    except PermissionError as error:
+        raise RequestError(f"{path} may not be read: {error.strerror}") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise RequestError(f"{path} is not readable gzip data: {error}") from error
+        what = "gzip data" if path.suffix == ".gz" else "text"
+        raise RequestError(f"{path} is not readable {what}: {error}") from error
 
 
 def _refuse_binary(path: Path, start: bytes, encoding: str) -> None:

@@ -312,6 +312,15 @@ backbone: {{pretrained: {tmp_path}/llm}}
 
 
 @pytest.mark.usefixtures("no_sockets")
+def test_settings_can_be_overridden(root: Path, tmp_path: Path, capsys) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("paths: {output: o}\nfeatures: {teacher: {name: biomedclip}}\n")
+    assert main(["assets", "list", str(config), "features.teacher.name=rad-dino"]) == 0
+    told = capsys.readouterr().out
+    assert "microsoft/rad-dino" in told
+    assert "BiomedCLIP" not in told
+
+
 def test_check_finds_every_kind_of_damage(root: Path, caplog) -> None:
     files = {"a.json": b"{}", "sub/b.bin": WEIGHTS, "c.txt": b"c"}
     folder = write_asset(root, "someone/net", files)

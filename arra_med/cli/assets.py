@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from arra_med.assets.record import Record
 
 _FOLDER = "the asset folder (default: $ARRA_MED_ASSETS, else ~/.cache/arra_med/assets)"
-_WHAT = "a configuration (.yaml), an asset's name, or a hub repository owner/name[@revision]"
+_WHAT = (
+    "a configuration (.yaml), with settings to override (key=value), an asset's name, or a hub "
+    "repository owner/name[@revision]"
+)
+_OVERRIDES = "settings of the configuration to override"
 
 
 def add_parser(
@@ -63,6 +67,8 @@ def add_parser(
     )
     checking = action("check", "compare every file with its hash", ["--folder"])
     checking.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml")
+    for one in (listing, checking):
+        one.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=_OVERRIDES)
     packing = action("pack", "write assets into one archive", ["--folder"])
     packing.add_argument("what", nargs="*", metavar="WHAT", help=_WHAT)
     packing.add_argument("archive", type=Path, metavar="ARCHIVE.tar")
@@ -82,11 +88,11 @@ def run(options: argparse.Namespace) -> None:
     if options.action not in ("fetch", "unpack") and not root.is_dir():
         logger.warning("the asset folder %s does not exist", root)
     if options.action == "list":
-        _list(options.config, root, as_json=options.json)
+        _list(options.config, options.overrides, root, as_json=options.json)
     elif options.action == "fetch":
         _fetch(options.what, root, options.source)
     elif options.action == "check":
-        _check(options.config, root)
+        _check(options.config, options.overrides, root)
     elif options.action == "pack":
         _pack(options.what, root, options.archive, everything=options.all)
     else:
@@ -96,13 +102,13 @@ def run(options: argparse.Namespace) -> None:
             _print(str(folder))
 
 
-def _list(config: Path | None, root: Path, *, as_json: bool) -> None:
+def _list(config: Path | None, overrides: Sequence[str], root: Path, *, as_json: bool) -> None:
     from arra_med.assets.catalogue import catalogue
     from arra_med.assets.check import recorded
     from arra_med.assets.record import installed
 
     if config is not None:
-        assets = _needed(config)
+        assets = _needed(config, overrides)
     else:
         here = {folder.name: recorded(folder) for folder in installed(root)}
         named = {folder_name(asset.name): asset for asset in catalogue().assets}
@@ -203,11 +209,12 @@ def _fetch(what: Sequence[str], root: Path, source: Path | None) -> None:
         )
 
 
-def _check(config: Path | None, root: Path) -> None:
+def _check(config: Path | None, overrides: Sequence[str], root: Path) -> None:
     from arra_med.assets.check import check, recorded
     from arra_med.assets.record import installed
 
-    assets = _needed(config) if config else [recorded(folder) for folder in installed(root)]
+    here = [recorded(folder) for folder in installed(root)]
+    assets = _needed(config, overrides) if config else here
     findings = check(assets, root)
     for finding in findings:
         state = "ok" if finding.is_right else "missing" if finding.missing else "damaged"
@@ -266,19 +273,22 @@ def _assets(what: Sequence[str]) -> "list[Asset]":
     from arra_med.assets.catalogue import resolve
 
     found: dict[str, Asset] = {}
+    overrides = [text for text in what if "=" in text]
     for text in what:
+        if text in overrides:
+            continue
         is_config = text.endswith((".yaml", ".yml"))
-        for asset in _needed(Path(text)) if is_config else [resolve(text)]:
+        for asset in _needed(Path(text), overrides) if is_config else [resolve(text)]:
             found.setdefault(asset.name, asset)
     return list(found.values())
 
 
-def _needed(config: Path) -> "list[Asset]":
+def _needed(config: Path, overrides: Sequence[str]) -> "list[Asset]":
     from arra_med.assets.needs import needed
     from arra_med.config import load
     from arra_med.settings import Settings
 
-    return needed(load(Settings, config))
+    return needed(load(Settings, config, overrides))
 
 
 def _print(text: str) -> None:

@@ -85,6 +85,12 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
             "with 'arra-med train' (backbone.pretrained) and draw with the export"
         )
     if not (folder / MANIFEST).is_file():
+        run = folder if (folder / "checkpoints").is_dir() else folder.parent
+        if any((run / "checkpoints").glob("*")):
+            raise FileNotFoundError(
+                f"no exported model at {folder}, but {run} holds checkpoints of a run that did not "
+                "end: 'arra-med train' goes on with it, 'arra-med export' makes a model of one"
+            )
         raise FileNotFoundError(
             f"no exported model at {folder} ({MANIFEST} is missing): run 'arra-med train', or "
             "point paths.export at the export folder of a finished run, at a published checkpoint "

@@ -209,8 +209,13 @@ def _config_file(folder: Path) -> Path:
         return folder / "config.json"
     inside = sorted(path.name for path in folder.iterdir())
     if (folder / "export" / MANIFEST).is_file():
-        hint = f"it is a run folder: ask for {folder / 'export'}"
-    elif "adapter_config.json" in inside:
+        raise FileNotFoundError(f"{folder} is a run folder: ask for {folder / 'export'}")
+    if (folder / "checkpoints").is_dir():
+        raise FileNotFoundError(
+            f"{folder} is the folder of a run that did not end: 'arra-med train' goes on with it, "
+            "'arra-med export' makes a model of a checkpoint"
+        )
+    if "adapter_config.json" in inside:
         hint = "it is a peft adapter, which needs its base model: merge the two and save the result"
     else:
         hint = f"it holds {', '.join(inside[:5]) or 'nothing'}"

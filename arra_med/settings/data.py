@@ -35,6 +35,9 @@ class Privacy:
             raise ValueError("key_file does nothing without hash_ids: true")
 
 
+_LARGEST = 4096
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ingest:
     """``ingest``: a source to a prepared folder.
@@ -58,6 +61,8 @@ class Ingest:
 
     def __post_init__(self) -> None:
         positive(self, "size", "part_size")
+        if self.size > _LARGEST:
+            raise ValueError(f"size is the side in pixels, at most {_LARGEST:,}, got {self.size:,}")
         if self.workers is not None:
             not_negative(self, "workers")
 

@@ -13,7 +13,15 @@ import torch
 from tqdm import tqdm
 
 from arra_med.images import decode_png
-from arra_med.store import Cache, PartWriter, PreparedFolder, Shard, vector_table
+from arra_med.store import (
+    MANIFEST,
+    Cache,
+    PartWriter,
+    PreparedFolder,
+    Shard,
+    read_manifest,
+    vector_table,
+)
 from arra_med.tokenizers.base import ImageTokenizer, load_tokenizer, tokenizer_id
 from arra_med.tokenizers.batches import to_tensor
 
@@ -44,6 +52,7 @@ def tokenize(
         FileNotFoundError: if there is no tokenizer.
     """
     folder, config = _cache_config(prepared, tokenizer_folder)
+    _say_if_trained_elsewhere(tokenizer_folder, prepared)
     num_parts = len(prepared.image_parts)
     with PartWriter(folder, kind="tokens", config=config, shard=shard) as writer:
         if writer.finished:
@@ -58,6 +67,19 @@ def tokenize(
             return folder
         writer.finish(num_parts)
     return folder
+
+
+def _say_if_trained_elsewhere(tokenizer_folder: Path, prepared: PreparedFolder) -> None:
+    if not (tokenizer_folder / MANIFEST).is_file():
+        return
+    config = read_manifest(tokenizer_folder, "tokenizer")["config"]
+    if "training" in config and config["prepared"] != prepared.content_hash:  # not: imported
+        logger.warning(
+            "the image tokenizer in %s was trained on another prepared folder than %s (or that was "
+            "made anew): where pictures are the same and splits are not, test pictures trained it",
+            tokenizer_folder,
+            prepared.folder,
+        )
 
 
 def _write_parts(

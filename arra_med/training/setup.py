@@ -144,6 +144,9 @@ class Setup:
             if self.inputs.features
             else "no alignment, as configured"
         )
+        if self.training.warmup_steps >= self.total_steps:
+            said += "; the learning rate is never reached: training.warmup_steps is "
+            said += f"{self.training.warmup_steps:,}"
         trained, every = parameter_counts(self.model)
         if trained < every:
             said += f"; LoRA: {trained} of {every} parameters are trained"

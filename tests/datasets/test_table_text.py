@@ -48,6 +48,10 @@ def test_headers_are_found_and_other_colons_left_alone():
         ("Impressions: Mass.\nReason for exam: cough.\nComparisons: last year.", "Mass."),
         ("Impression: Mass.\nElectronically signed by: Dr. Who", "Mass."),
         ("IMPRESSION: Mass.\nATTENDING: Dr. Who", "Mass."),
+        ("INDICATION: cough\n\nHeart normal.\n\nNo effusion.", "Heart normal. No effusion."),
+        ("Heart normal.\n\nNo effusion.", "No effusion."),
+        ("Impression:No effusion.", "No effusion."),
+        ("FINDINGS\nHeart normal.\nIMPRESSION\nNo effusion.", "No effusion."),
     ],
 )  # fmt: skip
 def test_structured_reports_and_what_stands_behind_them(root, report, prompt):

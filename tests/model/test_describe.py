@@ -203,7 +203,7 @@ def test_wrong_paths_get_a_sentence(
     for path, message in {
         tmp_path / "nowhere": "does not exist",
         hub / "config.json": "is a file, expected a folder",
-        tmp_path / "run": "it is a run folder: ask for",
+        tmp_path / "run": "is a run folder: ask for",
         tmp_path / "adapter": "it is a peft adapter",
         tmp_path / "image": "it is an image tokenizer's",
         tmp_path: "it holds adapter, image, run",
