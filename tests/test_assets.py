@@ -313,9 +313,8 @@ backbone: {{pretrained: {tmp_path}/llm}}
 
 @pytest.mark.usefixtures("no_sockets")
 def test_settings_can_be_overridden(root: Path, tmp_path: Path, capsys) -> None:
-    config = tmp_path / "run.yaml"
-    config.write_text("paths: {output: o}\nfeatures: {teacher: {name: biomedclip}}\n")
-    assert main(["assets", "list", str(config), "features.teacher.name=rad-dino"]) == 0
+    path = config(tmp_path, "features: {teacher: {name: biomedclip}}\n")
+    assert run("list", path, "features.teacher.name=rad-dino") == 0
     told = capsys.readouterr().out
     assert "microsoft/rad-dino" in told
     assert "BiomedCLIP" not in told
