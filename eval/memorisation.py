@@ -21,12 +21,13 @@ from arra_med.eval.memorisation_result import (
     Memorisation,
     SpaceResult,
     relative_distances,
+    threshold_rank,
 )
 from arra_med.eval.neighbours import Metric, Vectors, nearest, pair_distances
 
 CPU = torch.device("cpu")
 FALSE_MATCH_RATE = 0.01
-"""Of real pictures of other patients, taken over all spaces together."""
+"""Wanted of real pictures of other patients, taken over all spaces together."""
 TRAIN_SAMPLE = 2000
 """Training pictures whose own neighbours are looked up."""
 
@@ -228,10 +229,10 @@ class _Search:
 def _threshold(held_out: Distances, rate: float) -> tuple[float, bool]:
     """The largest distance that a new real picture comes to or below with at most ``rate``.
 
-    The k-th smallest of n exchangeable distances is reached by a new one with probability
-    k / (n + 1) (split conformal prediction: Vovk et al., Algorithmic Learning in a Random World).
+    With too few held-out pictures for that, one just below all of theirs, which a new picture
+    still comes below with a probability of 1 / (n + 1).
     """
-    count = int(rate * (len(held_out) + 1))
+    count = threshold_rank(rate, len(held_out))
     if count:
         return float(np.sort(held_out)[count - 1]), True
     return float(np.nextafter(held_out.min(), -np.inf)), False

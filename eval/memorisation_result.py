@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 from arra_med.eval.intervals import Interval
@@ -45,7 +46,7 @@ class SpaceResult:
         name: of the space.
         metric: of its distances.
         dimension: D.
-        threshold: at or below it a picture counts as a copy.
+        threshold: at or below it a picture is as near as a copy.
         resolved: whether there were enough held-out pictures to fix the threshold at the stated
             rate; if not, it lies just below the nearest of them.
         generated: ``(G,)`` distances to the nearest training picture.
@@ -80,7 +81,7 @@ class SpaceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A generated picture that counts as a copy.
+    """A generated picture that is as near to a training picture as a copy.
 
     Attributes:
         row: the generated picture's.
@@ -106,8 +107,8 @@ class Memorisation:
     """The answer over all spaces.
 
     Attributes:
-        false_match_rate: share of real pictures that the thresholds let through, over all spaces
-            together; each space has an equal part of it.
+        false_match_rate: share of real pictures that the thresholds are to let through, over all
+            spaces together; each space has an equal part of it. See :func:`matches_by_chance`.
         n_train: training pictures searched.
         n_held_out: real pictures that fixed the thresholds.
         spaces: one by one.
@@ -132,6 +133,50 @@ class Memorisation:
             kind in found and found[kind].n and found[kind].found >= LEAST_FOUND * found[kind].n
             for kind in MUST_FIND
         )
+
+
+def threshold_rank(rate: float, num_held_out: int) -> int:
+    """How many held-out pictures may lie at or below a threshold; 0 if they are too few for it.
+
+    The k-th smallest of n exchangeable distances is reached by a new one with probability
+    k / (n + 1) (split conformal prediction: Vovk et al., Algorithmic Learning in a Random World).
+    """
+    return int(rate * (num_held_out + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByChance:
+    """Shares of new real pictures of other patients that come as near as a copy.
+
+    Attributes:
+        expected: over all spaces.
+        most: over all spaces, what the draw of the held-out pictures leaves possible.
+        most_of_one: the same of a single space.
+    """
+
+    expected: float
+    most: float
+    most_of_one: float
+
+
+def matches_by_chance(false_match_rate: float, num_spaces: int, num_held_out: int) -> ByChance:
+    """What the thresholds let through, as far as the pictures that fixed them can tell.
+
+    A threshold that is the k-th smallest of H distances lets through a share that is distributed
+    as Beta(k, H - k + 1), whatever the distances are (order statistics of a uniform sample); one
+    just below the smallest is taken as k = 1. ``most`` adds the 97.5 % points of all spaces, since
+    a match in any of them counts, however the spaces depend on one another.
+
+    Args:
+        false_match_rate: that is wanted over all spaces.
+        num_spaces: S, at least one.
+        num_held_out: H, at least one.
+    """
+    rate = false_match_rate / num_spaces
+    rank = max(1, threshold_rank(rate, num_held_out))
+    most = float(scipy.stats.beta.ppf(0.975, rank, num_held_out - rank + 1))
+    expected = num_spaces * max(rate, 1 / (num_held_out + 1))
+    return ByChance(expected=min(1.0, expected), most=min(1.0, num_spaces * most), most_of_one=most)
 
 
 def relative_distances(results: Sequence[SpaceResult]) -> Distances:

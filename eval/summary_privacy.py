@@ -13,6 +13,7 @@ from arra_med.eval.formatting import (
     percent,
     significant,
 )
+from arra_med.eval.memorisation_result import ByChance, matches_by_chance
 from arra_med.eval.summary_answer import Answer, Verdict, cannot_say
 from arra_med.eval.summary_evidence import MIN_PICTURES, Results, sentence
 
@@ -27,7 +28,8 @@ def could_recognise(results: Results) -> Answer:
         sentences=tuple(memorisation_sentences(results)),
         rule=(
             "Yes: a picture equals a training picture, or the exact interval of the share of near "
-            "copies lies above the share of real pictures of other patients that are as near. "
+            "copies lies above all that the limits may let through by chance, given how many real "
+            "pictures of other patients they rest on; some of the near copies may still be chance. "
             "Suspects: near copies, but not more than that allows for. No copy found: none, and "
             "the search found at least 95 % of planted exact, slightly changed and JPEG copies; "
             f"coloured as good from {MIN_PICTURES} pictures. Cannot say: no search was run, or it "
@@ -55,26 +57,36 @@ def memorisation_sentences(results: Results) -> list[str]:
             "The exact interval of the share of near copies, which takes pictures as independent, "
             f"reaches up to {_bound(share.high)} in 100."
         )
-    chance, drawn_count = finite(search.get("false_match_rate")), finite(search.get("n_generated"))
-    if chance is not None and drawn_count:
-        sentences.append(
-            f"The limits let through {_rate(100 * chance)} in 100 real pictures of other patients, "
-            f"about {percent(chance * drawn_count)} of {int(drawn_count):,}."
-        )
+    sentences += _chance_sentences(search)
     sentences += _control_sentences(search)
-    unresolved = [
-        str(space.get("name")) for space in search.get("spaces") or [] if not space.get("resolved")
-    ]
-    if unresolved:
-        sentences.append(
-            f"Too few held-out pictures to set the limit at that rate for {listed(unresolved)}: "
-            "there it lies just below the nearest of them."
-        )
     own = sum(bool(match.get("own_patient")) for match in search.get("matches") or [])
     if own:
         sentences.append(
             f"{counted(own, 'listed picture')} {'resembles' if own == 1 else 'resemble'} a picture "
             "of the very patient whose prompt was drawn."
+        )
+    return sentences
+
+
+def _chance_sentences(search: Mapping[str, Any]) -> list[str]:
+    chance, drawn = _by_chance(search), finite(search.get("n_generated"))
+    if chance is None:
+        return []
+    held_out = counted(search.get("n_held_out"), "held-out picture")
+    about = f", about {percent(chance.expected * drawn)} of {int(drawn):,}" if drawn else ""
+    sentences = [
+        f"The limits let through about {_rate(100 * chance.expected)} in 100 real pictures of "
+        f"other patients{about}; resting on {held_out}, they may let through up to "
+        f"{_bound(chance.most)} in 100."
+    ]
+    unresolved = [
+        str(space.get("name")) for space in search.get("spaces") or [] if not space.get("resolved")
+    ]
+    if unresolved:
+        sentences.append(
+            "Too few held-out pictures to set the limit at the rate that was wanted for "
+            f"{listed(unresolved)}: there it lies just below the nearest of them, and may let "
+            f"through up to {_bound(chance.most_of_one)} in 100."
         )
     return sentences
 
@@ -116,16 +128,7 @@ def _verdict(search: Mapping[str, Any] | None, identical: int, note: Any) -> Ver
         )
     matches, share = int(search.get("num_matches") or 0), Estimate.read(search.get("share"))
     if matches:
-        by_chance = _let_through(search)
-        if share is not None and share.low is not None and share.low > by_chance:
-            reason = "More pictures are as near to a training picture as a copy than chance allows."
-            return (f"Yes: {_copies(matches)}", "poor", reason)
-        reason = (
-            f"{counted(matches, 'picture')} {'is' if matches == 1 else 'are'} as near to a "
-            "training picture as a copy; within the interval, chance allows for as many. Look at "
-            "them below."
-        )
-        return (f"Suspects: {matches:,}", "mixed", reason)
+        return _of_matches(search, matches, share)
     if not search.get("detects"):
         return cannot_say("The search missed planted copies, so finding none proves nothing.")
     enough = (finite(search.get("n_generated")) or 0) >= MIN_PICTURES
@@ -138,6 +141,22 @@ def _verdict(search: Mapping[str, Any] | None, identical: int, note: Any) -> Ver
     )
 
 
+def _of_matches(search: Mapping[str, Any], matches: int, share: Estimate | None) -> Verdict:
+    """Whether there are more near copies than chance allows; those of chance are no copies."""
+    near = (
+        f"{counted(matches, 'picture')} {'is' if matches == 1 else 'are'} as near to a training "
+        "picture as a copy"
+    )
+    chance, drawn = _by_chance(search), finite(search.get("n_generated"))
+    if chance and drawn and share and share.low is not None and share.low > _most(search, chance):
+        expected = percent(chance.expected * drawn)
+        reason = f"{near}, more than chance allows, which brings about {expected}."
+        counts = counted(matches, "match", "matches")
+        return (f"Yes: {counts}, about {expected} by chance", "poor", reason)
+    reason = f"{near}; within the interval, chance allows for as many. Look at them below."
+    return (f"Suspects: {matches:,}", "mixed", reason)
+
+
 def _blind_to(search: Mapping[str, Any]) -> str:
     """Which altered copies would mostly go unnoticed."""
     missed = [
@@ -148,14 +167,23 @@ def _blind_to(search: Mapping[str, Any]) -> str:
     return f" Altered copies ({listed(missed)}) would go unnoticed." if missed else ""
 
 
-def _let_through(search: Mapping[str, Any]) -> float:
-    """Share of pictures that chance lets through: as stated, or as measured if that is more."""
+def _by_chance(search: Mapping[str, Any]) -> ByChance | None:
+    """What the limits let through; ``None`` if it is not known what they rest on."""
+    rate, held_out = finite(search.get("false_match_rate")), finite(search.get("n_held_out"))
+    spaces = search.get("spaces") or []
+    if not rate or not held_out or not spaces:
+        return None
+    return matches_by_chance(rate, len(spaces), int(held_out))
+
+
+def _most(search: Mapping[str, Any], chance: ByChance) -> float:
+    """The largest share of matches that chance explains: by theory, or as measured if more."""
     measured = [
         estimate.value
         for space in search.get("spaces") or []
         if (estimate := Estimate.read(space.get("false_matches"))) is not None
     ]
-    return max([finite(search.get("false_match_rate")) or 0.0, *measured])
+    return max([chance.most, *measured])
 
 
 def _identical(results: Results) -> int:

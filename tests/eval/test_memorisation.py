@@ -5,8 +5,10 @@ import pytest
 from scipy.stats import binomtest
 
 from arra_med.eval.memorisation import Pictures, Space, memorisation
+from arra_med.eval.memorisation_result import matches_by_chance, memorisation_json
 from arra_med.eval.pixel_features import pixel_features
 from arra_med.eval.planted import MUST_FIND, planted_copies
+from arra_med.eval.summary_privacy import could_recognise
 
 SIZE, TRAIN, HELD_OUT, MADE = 64, 300, 240, 40
 
@@ -150,6 +152,69 @@ def test_requirement_11_too_few_real_pictures_are_said_to_be_too_few(scene):
         assert not space.resolved
         assert space.threshold < space.held_out.min()
     assert result.n_held_out == 30
+
+
+def answer_on_noise(seed, held_out, made, copied=0):
+    """What is said of ``made`` pictures in three spaces that know nothing of one another."""
+    rng = np.random.default_rng(seed)
+
+    def draw_features(count):
+        return rng.standard_normal((count, 6)).astype(np.float32)
+
+    spaces = []
+    for name in "abc":
+        train, generated = draw_features(400), draw_features(made)
+        generated[:copied] = train[:copied]
+        planted = dict.fromkeys(MUST_FIND, train[:20])
+        spaces.append(
+            Space(name=name, metric="euclidean", train=train, generated=generated,
+                  held_out=draw_features(held_out), planted=planted)
+        )  # fmt: skip
+    pictures = Pictures(
+        train_keys=[f"t{i}" for i in range(400)],
+        train_patients=[f"t{i}" for i in range(400)],
+        held_out_patients=[f"h{i}" for i in range(held_out)],
+        generated_keys=[f"g{i}" for i in range(made)],
+        generated_patients=[f"g{i}" for i in range(made)],
+        planted_rows=np.arange(20),
+    )
+    result = memorisation(spaces, pictures, generator=rng)
+    keys = list(pictures.generated_keys)
+    return could_recognise(
+        {"memorisation": memorisation_json(result, indices=[0] * made, keys=keys)}
+    )
+
+
+@pytest.mark.parametrize(("held_out", "made"), [(5, 50), (20, 200), (50, 400), (200, 1000)])
+def test_who_copies_nothing_is_not_accused(held_out, made):
+    """However few held-out pictures fix the thresholds, and though every space adds matches."""
+    verdicts = [answer_on_noise(seed, held_out, made).verdict for seed in range(20)]
+    assert any(verdict.startswith("Suspects") for verdict in verdicts)
+    assert not any(verdict.startswith("Yes") for verdict in verdicts)
+
+
+@pytest.mark.parametrize(("held_out", "made", "copied"), [(20, 200, 150), (200, 1000, 120)])
+def test_who_copies_more_than_chance_explains_is_accused(held_out, made, copied):
+    for seed in range(5):
+        assert answer_on_noise(seed, held_out, made, copied).verdict.startswith("Yes")
+
+
+@pytest.mark.parametrize(("rate", "num_spaces", "held_out"), [(0.01, 3, 20), (0.01, 2, 1500)])
+def test_what_chance_brings_equals_simulated_thresholds(rate, num_spaces, held_out):
+    """Distances that are uniform: what a threshold lets through is the threshold itself."""
+    rank = max(1, int(rate / num_spaces * (held_out + 1)))
+    draws = np.random.default_rng(0).random((8000, held_out))
+    let_through = np.partition(draws, rank - 1, axis=1)[:, rank - 1]
+    chance = matches_by_chance(rate, num_spaces, held_out)
+    assert chance.most_of_one == pytest.approx(np.quantile(let_through, 0.975), rel=0.05)
+    assert chance.expected == pytest.approx(num_spaces * let_through.mean(), rel=0.1)
+    assert chance.most == pytest.approx(num_spaces * chance.most_of_one)
+
+
+def test_three_held_out_pictures_exclude_nothing():
+    chance = matches_by_chance(0.01, 5, 3)
+    assert (chance.expected, chance.most) == (1.0, 1.0)
+    assert chance.most_of_one == pytest.approx(1 - 0.025 ** (1 / 3))  # P(min of 3 > x) = (1-x)^3
 
 
 def test_a_test_that_finds_no_copies_says_so(scene):
