@@ -2,27 +2,32 @@
 
 Runs are held against the same real pictures again and again, and what networks give for those, and
 what a look at their files tells, never changes. It is kept inside the prepared folder, beside
-teachers' features, apart for each state of the picture files and each set of library versions; any
-of it may be deleted, and is then made again. Kept or not, results are the same to the byte, on the
-same device.
+teachers' features, apart for each state of the picture files, of our own code, of a plug-in's code
+and each set of library versions; any of it may be deleted, and is then made again. Kept or not,
+results are the same to the byte, on the same device.
 
 The search for copies keeps nothing: see :mod:`arra_med.eval.privacy`.
 """
 
+import ast
 import dataclasses
+import functools
+import glob
+import importlib.util
 import inspect
 import io
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import CellType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from arra_med.eval import picture_facts
 from arra_med.eval.picture_facts import PictureFacts
 from arra_med.store import (
     PreparedFolder,
@@ -36,9 +41,18 @@ from arra_med.store import (
 LOG = logging.getLogger(__name__)
 
 FOLDER = "real-features"
-_PACKAGES = (
-    "monai", "numpy", "open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers",
-)  # fmt: skip
+_LIBRARIES = {
+    "PIL": "pillow", "monai": "monai", "numpy": "numpy", "open_clip": "open_clip_torch",
+    "scipy": "scipy", "sklearn": "scikit-learn", "timm": "timm", "torch": "torch",
+    "torch_fidelity": "torch_fidelity", "torchvision": "torchvision",
+    "torchxrayvision": "torchxrayvision", "transformers": "transformers",
+}  # fmt: skip
+"""Package → its name in registries; of these the version is recorded in place of the code."""
+_OURS = __name__.partition(".")[0]
+_NO_PLUGIN = {_OURS, *_LIBRARIES, *sys.stdlib_module_names}
+_NO_CODE = (str, bytes, int, float, Tensor, np.ndarray, ModuleType, logging.Logger)
+_INSTALLED = {"site-packages", "dist-packages"}
+_EMPTY = CellType()  # of a variable that has no value yet
 _DIGEST = 64  # bytes before the data: its SHA-256, in hexadecimal
 
 T = TypeVar("T")
@@ -57,8 +71,8 @@ class RealPictures:
         state = {
             "prepared": prepared.content_hash,
             "files": [(name, status.st_size, status.st_mtime_ns) for name, status in files],
-            "versions": library_versions(*_PACKAGES),
-            "code": sha256_bytes(Path(picture_facts.__file__).read_bytes()),
+            "versions": library_versions(*_LIBRARIES.values()),
+            "code": _lasting_hash(_OURS),
         }
         self._folder = prepared.folder / FOLDER / fingerprint(state)
         self._writable = True
@@ -146,12 +160,96 @@ def _read(path: Path) -> bytes | None:
 
 
 def code_of(network: nn.Module) -> str:
-    """Names the code of all classes that a network and its transform are made of.
+    """Names the code of the plug-in that a network and its transform are made of.
 
     Whoever writes a plug-in changes it without changing its weights: what the old one gave must
-    not be set beside what the new one gives.
+    not be set beside what the new one gives. Its code is every Python file of the packages (or
+    modules outside any) that the classes and functions of the two come from, and of what those
+    import. :class:`RealPictures` knows our own code and the libraries' versions.
     """
-    parts = [*network.modules(), getattr(network, "transform", None)]
-    modules = {inspect.getmodule(part if inspect.isroutine(part) else type(part)) for part in parts}
-    files = sorted({file for module in modules if (file := getattr(module, "__file__", None))})
-    return fingerprint([sha256_bytes(Path(file).read_bytes()) for file in files])
+    hashes: dict[str, str] = {}
+    waiting = {module.partition(".")[0] for module in _modules_of(network)}
+    while waiting:
+        package = waiting.pop()
+        if package in hashes or package in _NO_PLUGIN:
+            continue
+        roots = _roots(package)
+        if any(not _INSTALLED.isdisjoint(root.parts) for root in roots):
+            hashes[package] = _lasting_hash(package)
+            continue
+        sources = _sources(roots)
+        hashes[package] = _hash(sources)
+        waiting.update(*map(_imports, sources.values()))
+    return fingerprint(hashes)
+
+
+def _modules_of(network: nn.Module) -> Iterator[str]:
+    """Modules of the classes and functions of all that a network and its transform hold."""
+    waiting: list[Any] = [network, getattr(network, "transform", None)]
+    seen: dict[int, Any] = {}  # holds them, so that no two share an id
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, _NO_CODE) or id(part) in seen:
+            continue
+        seen[id(part)] = part
+        is_code = inspect.isclass(part) or inspect.isroutine(part)
+        code = part if is_code else type(part)
+        for one in code.__mro__ if inspect.isclass(code) else [code]:
+            yield str(getattr(one, "__module__", None))
+        if isinstance(part, functools.partial):
+            waiting += [part.func, part.args, part.keywords]
+        elif inspect.ismethod(part):
+            waiting += [part.__self__, part.__func__]
+        elif inspect.isfunction(part):
+            waiting += [cell.cell_contents for cell in part.__closure__ or () if cell != _EMPTY]
+        elif isinstance(part, dict):
+            waiting += part.values()
+        elif isinstance(part, list | tuple | set | frozenset):
+            waiting += part
+        elif not is_code:
+            waiting.append(object.__getstate__(part))  # attributes, in slots too
+
+
+def _roots(package: str) -> list[Path]:
+    """Folders of a top-level package, or the file of a module; none if it has no Python file."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # the script that was started has none
+        return [Path(file)] if (file := getattr(sys.modules.get(package), "__file__", None)) else []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(folder) for folder in spec.submodule_search_locations]
+    return [Path(spec.origin)] if spec.has_location and spec.origin else []
+
+
+def _sources(roots: Sequence[Path]) -> dict[str, bytes]:
+    """Path inside its root → content of every Python file."""
+    files = {root.name: root for root in roots if root.suffix == ".py"}
+    for root in roots:
+        names = glob.glob("**/*.py", root_dir=root, recursive=True)  # noqa: PTH207 - follows links
+        files |= {name: root / name for name in names}
+    return {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+
+
+def _hash(sources: Mapping[str, bytes]) -> str:
+    return fingerprint({name: sha256_bytes(source) for name, source in sources.items()})
+
+
+@functools.cache
+def _lasting_hash(package: str) -> str:
+    """Of a package that nobody edits while it is in use: ours, or an installed one."""
+    return _hash(_sources(_roots(package)))
+
+
+@functools.cache
+def _imports(source: bytes) -> frozenset[str]:
+    """Top-level packages that a Python file imports anywhere; none if it is not valid."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return frozenset()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)
+              and not node.level]  # fmt: skip
+    return frozenset(name.partition(".")[0] for name in names)

@@ -3,19 +3,23 @@
 import importlib
 import os
 import shutil
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from torch import nn
+from torchvision.transforms import Compose
 
 from arra_med.config import PluginConfig
 from arra_med.eval import evaluate as evaluate_module
+from arra_med.eval import real_pictures
 from arra_med.eval import stage as stage_module
 from arra_med.eval.cnn import CnnOptions
 from arra_med.eval.picture_facts import PictureFacts, prepared_facts
 from arra_med.eval.real_pictures import FOLDER, RealPictures, code_of
 from arra_med.settings import Memorisation
-from arra_med.store import PreparedFolder, try_lock
+from arra_med.store import PreparedFolder, files, try_lock
 from tests.eval.little import QUICK
 
 OF_REAL = (": real", ": views", ": reference", ": thresholds", "files")
@@ -138,16 +142,119 @@ def test_damaged_files_are_made_again(prepared, caplog, damage):
     assert (known.outputs(source, keys, lambda: pytest.fail("it is known")) == values + 1).all()
 
 
-def test_a_plug_in_whose_code_changed_is_another_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("upgraded", ["torch", "torchxrayvision", "scikit-learn"])
+def test_pictures_are_looked_at_again_by_other_libraries(prepared, monkeypatch, upgraded):
+    RealPictures(prepared).facts(list)
+    version = files.version
+    monkeypatch.setattr(files, "version", lambda name: version(name) + "+" * (name == upgraded))
+    looked = [PictureFacts(name="again")]
+    assert RealPictures(prepared).facts(lambda: looked) == looked
+
+
+def test_pictures_are_looked_at_again_by_other_code_of_ours(prepared, monkeypatch):
+    read = real_pictures._sources(real_pictures._roots("arra_med"))
+    assert {
+        "images.py", "picture_loader.py", "store/files.py", "eval/inference.py",
+        "eval/picture_facts.py", "eval/cnn.py", "teachers/preprocess.py",
+    } <= read.keys()  # fmt: skip
+    RealPictures(prepared).facts(list)
+    edited = {**read, "picture_loader.py": read["picture_loader.py"] + b"# edited"}
+    monkeypatch.setattr(real_pictures, "_sources", lambda roots: edited)
+    known = [PictureFacts(name="known")]
+    assert RealPictures(prepared).facts(lambda: known) == []  # what runs was read once
+    real_pictures._lasting_hash.cache_clear()
+    try:
+        assert RealPictures(prepared).facts(lambda: known) == known
+    finally:
+        real_pictures._lasting_hash.cache_clear()
+
+
+PLUGIN = {
+    "own_plugin.py": """
+from functools import partial
+from own_base import Base
+from own_package.steps import LAST
+def prepare(picture, size):
+    from own_late import late
+    return late(picture)
+class Own(Base):
+    transform = partial(prepare, size=3)
+""",
+    "own_base.py": "from torch import nn\nclass Base(nn.Module): pass\n",
+    "own_late.py": "def late(picture): return picture\n",
+    "own_package/__init__.py": "",
+    "own_package/steps.py": "from .inner import table\nLAST = table[-1]\nclass Step: pass\n",
+    "own_package/inner.py": "table = [1, 2]\ndef step(picture, *more): return picture\n",
+}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A plug-in of several files, and modules that nothing rests on."""
+    for name, source in {**PLUGIN, "own_notes.py": ""}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    code = "from torch import nn\nclass Own(nn.Module):\n    transform = staticmethod(abs)\n"
-    path = tmp_path / "own_plugin.py"
-    path.write_text(code)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+def edit(path):
+    path.write_text(path.read_text() + "# edited\n")
+
+
+@pytest.mark.parametrize("name", PLUGIN)
+def test_a_plug_in_any_of_whose_files_changed_is_another_network(own, name):
     network = nn.Sequential(importlib.import_module("own_plugin").Own())
     before = code_of(network)
+    edit(own / "own_notes.py")
     assert code_of(network) == before
-    path.write_text(code + "# changed\n")
+    edit(own / name)
     assert code_of(network) != before
+
+
+HOLDERS = """
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from torchvision.transforms import Compose
+@dataclass(frozen=True, slots=True)
+class Slots:
+    step: object
+def itself(step): return step
+def composed(step): return Compose([Compose([step])])
+def partial_of(step): return partial(step, 3)
+def partial_with(step): return partial(abs, key=step)
+def slots(step): return Slots({"first": step})
+def method(step): return Slots(SimpleNamespace(inner=step)).__repr__
+def closure(step): return lambda picture: step(picture)
+"""
+
+
+@pytest.mark.parametrize(
+    "holder",
+    ["itself", "composed", "partial_of", "partial_with", "slots", "method", "closure"],
+)
+@pytest.mark.parametrize("make", ["function", "object"])
+def test_a_transform_s_inner_steps_are_part_of_a_network_s_code(own, holder, make):
+    (own / "own_holders.py").write_text(HOLDERS)
+    hold = getattr(importlib.import_module("own_holders"), holder)
+    inner = importlib.import_module("own_package.inner")
+    steps = importlib.import_module("own_package.steps")
+    network = nn.Identity()
+    network.transform = hold(inner.step if make == "function" else partial(abs, steps.Step()))
+    before = code_of(network)
+    edit(own / "own_base.py")
+    assert code_of(network) == before
+    edit(own / "own_package" / "inner.py")
+    assert code_of(network) != before
+
+
+def test_our_networks_and_the_libraries_are_no_plug_in():
+    network = nn.Sequential(nn.Linear(2, 2))
+    network.transform = Compose([abs])
+    assert code_of(network) == code_of(nn.Identity())
 
 
 def test_outputs_of_other_keys_or_sources_are_others(prepared):
