@@ -1,4 +1,4 @@
-"""95 % intervals that keep the pictures of one patient together, by three methods.
+"""95 % intervals that keep the pictures of one patient together, by five methods.
 
 A statistic is a function of weights, one weight a picture and one row a resample, so that the
 same resamples serve paired differences and averages. In simulated cohorts with 20 to 40 positives
@@ -10,6 +10,11 @@ percentiles of resamples alone cover an AUROC or a share of the positives in 88 
   at 0 and 100 % too;
 * an AUROC: Student's t on the scale of logits, with the variance of clustered placement values
   (Obuchowski, Biometrics 53, 1997) and the degrees of freedom that their kurtosis leaves;
+* a mean of shares or of AUROCs: the distances from each to the ends of its own interval, squared
+  and added (MOVER; Zou and Donner, Statistics in Medicine 27, 2008), so that one of few patients
+  is not taken as known; their correlations count where they widen it;
+* a mean over pairs of pictures: Student's t with the variance of pairs that share a patient
+  (Aronow, Samii and Assenova, Political Analysis 23, 2015), for any choice of the pairs;
 * differences and all else: bootstrap percentiles, moved outwards as Student's t is for few
   patients (Hesterberg, "What Teachers Should Know About the Bootstrap", arXiv 1411.5279).
 """
@@ -90,13 +95,17 @@ class Measure:
             that the value cannot do without, such as positives and negatives; the group of the
             fewest patients bounds the degrees of freedom.
         influence: of a share or an AUROC: ``(N,)`` how much each picture moves it, to first order
-            in its weight.
+            in its weight; of a mean over pairs: ``(P,)`` the same of each pair.
+        pairs: of a mean over pairs: ``(P, 2)`` the pictures of each.
+        parts: of a mean of shares or of AUROCs: these.
     """
 
     compute: Statistic
     kind: Kind
     groups: tuple[Array, ...]
     influence: Array | None = None
+    pairs: NDArray[np.int64] | None = None
+    parts: tuple["Measure", ...] = ()
 
     def __call__(self, weights: Array) -> Array:
         """``(R,)`` values for ``(R, N)`` weights."""
@@ -153,6 +162,10 @@ class ClusteredBootstrap:
         if fewest < 2:
             which = "all pictures" if len(groups) == 1 else "all pictures of one kind"
             return Interval(value, None, None, f"no interval: {which} are of one patient")
+        if measure and measure.parts:
+            return self._of_parts(value, measure.parts)
+        if measure and measure.pairs is not None and measure.influence is not None:
+            return self._of_pairs(value, measure.pairs, measure.influence)
         # as if the pictures of one patient were all alike: the least that the groups are worth
         worth = min(float(np.square(size.sum()) / np.square(size).sum()) for size in sizes)
         if measure and measure.influence is not None:
@@ -171,6 +184,47 @@ class ClusteredBootstrap:
         """``(G,)`` sums over each patient's pictures of ``(N,)`` values."""
         return np.asarray(np.bincount(self._cluster_of, values, self.num_clusters), np.float64)
 
+    def _of_parts(self, value: float, parts: Sequence[Measure]) -> Interval:
+        """Of their mean, no surer than if the parts were independent.
+
+        A part that does not vary is taken to be as near to another as their patients are.
+        """
+        shifts = np.array(
+            [self._of_clusters(p.influence) for p in parts if p.influence is not None]
+        )
+        groups = [np.concatenate([self._of_clusters(g) for g in part.groups]) for part in parts]
+        alike, of_groups = _cosines(shifts), _cosines(np.array(groups))
+        still = np.flatnonzero(~shifts.any(axis=1))
+        alike[still], alike[:, still] = of_groups[still], of_groups[:, still]
+        own = [self.interval(part) for part in parts]
+        ends = np.array([[part.value, part.low, part.high] for part in own], np.float64)
+        gaps = np.abs(ends[:, 1:] - ends[:, :1]).T
+        squares = (max(float(gap @ alike @ gap), float(gap @ gap)) for gap in gaps)
+        below, above = (float(np.sqrt(square)) / len(parts) for square in squares)
+        return Interval(value, value - below, value + above)
+
+    def _of_pairs(self, value: float, pairs: NDArray[np.int64], influence: Array) -> Interval:
+        """Pairs vary together if they share a patient.
+
+        Pairs within patients are grouped by them. Among pairs of different patients the variance
+        is unbiased for all pairs of G patients with one picture each, and for few of many.
+        """
+        first, second = np.sort(self._cluster_of[pairs], axis=1).T
+        apart, num = first != second, self.num_clusters
+        of_one = np.bincount(first, influence, num) + np.bincount(second, influence * apart, num)
+        same_two = np.unique(first * num + second, return_inverse=True)[1]
+        twice = float(np.square(np.bincount(same_two, influence * apart)).sum())
+        patients, lost = len(np.unique([first, second])), 3 if apart.any() else 1
+        if patients <= lost:
+            few = "one patient" if patients == 1 else f"{patients} patients"
+            return Interval(value, None, None, f"no interval: all pairs are of {few}")
+        factor = patients / (patients - lost)
+        if lost == 3:
+            factor *= (patients - 1) / (patients - 2)
+        variance = max(factor * float(np.square(of_one).sum() - twice), twice)
+        half = _t(patients - lost) * float(np.sqrt(variance))
+        return Interval(value, value - half, value + half)
+
     def _percentiles(
         self, statistic: Statistic, value: float, clusters: int, worth: float
     ) -> Interval:
@@ -188,6 +242,13 @@ class ClusteredBootstrap:
             return _without_spread(value, worth, clusters)
         low, high = _widened(defined, value, clusters)
         return Interval(value, low, high, p=_p_value(defined, value, clusters))
+
+
+def _cosines(rows: Array) -> Array:
+    """``(K, K)`` of the angles between K rows; 0 for a row of zeros."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    directions = rows / np.where(lengths > 0, lengths, 1)
+    return np.asarray(directions @ directions.T)
 
 
 def _t(freedom: float) -> float:
@@ -312,15 +373,24 @@ def weighted_mean(values: Sequence[float] | Array) -> Measure:
     return ratio(np.where(used, array, 0.0), used.astype(np.float64), kind=kind)
 
 
-def pair_mean(pairs: NDArray[np.int64], values: Array) -> Statistic:
-    """Mean of ``(P,)`` values of ``(P, 2)`` pairs of pictures, a pair weighing as both its ends."""
+def pair_mean(pairs: NDArray[np.int64], values: Array) -> Measure:
+    """Mean of ``(P,)`` values of ``(P, 2)`` pairs of pictures, a pair weighing as both its ends.
 
-    def statistic(weights: Array) -> Array:
+    The pairs are to be chosen without looking at the pictures.
+    """
+
+    def compute(weights: Array) -> Array:
         of_pairs = weights[:, pairs[:, 0]] * weights[:, pairs[:, 1]]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((of_pairs @ values) / of_pairs.sum(axis=1))
 
-    return statistic
+    return Measure(
+        compute=compute,
+        kind="other",
+        groups=(),
+        influence=(values - values.mean()) / len(values),
+        pairs=pairs,
+    )
 
 
 def auroc(labels: Array, scores: Array) -> Measure:
@@ -374,13 +444,11 @@ def difference(first: Statistic, second: Statistic) -> Measure:
 def average(measures: Sequence[Measure]) -> Measure:
     """Mean of several shares, or of several AUROCs, on the same resamples.
 
-    A patient counts for a group of the mean who counts for that group of any of them.
+    It cannot do without the groups of any of them.
     """
-    together = zip(*(measure.groups for measure in measures), strict=True)
-    influences = [m.influence for m in measures if m.influence is not None]
     return Measure(
         compute=lambda weights: np.asarray(np.mean([m(weights) for m in measures], axis=0)),
         kind=measures[0].kind,
-        groups=tuple(np.max(group, axis=0) for group in together),
-        influence=np.mean(influences, axis=0),
+        groups=tuple(group for measure in measures for group in measure.groups),
+        parts=tuple(measures),
     )

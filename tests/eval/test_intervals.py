@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from arra_med.eval.intervals import (
@@ -10,8 +11,11 @@ from arra_med.eval.intervals import (
     difference,
     exact_share,
     pair_mean,
+    ratio,
     weighted_mean,
 )
+from arra_med.eval.measures import MOST_PAIRS
+from arra_med.eval.similarity import random_pairs, same_prompt_pairs
 
 
 def bootstrap(clusters, seed=0, replicates=500):
@@ -188,3 +192,143 @@ def test_few_patients_get_students_interval():
     interval = bootstrap(list("abcd"), replicates=4000).interval(weighted_mean(values))
     half = 3.182 * values.std(ddof=1) / 2
     assert interval.high - interval.value == pytest.approx(half, rel=0.05)
+
+
+def ends(interval):
+    return interval.low, interval.high
+
+
+def share_of(hits, among):
+    return ratio(hits * among, among.astype(float))
+
+
+@pytest.mark.parametrize("few", ["positives", "share"])
+def test_a_mean_cannot_do_without_the_patients_of_any_part(few):
+    """One finding's positives, or one side's pictures, are all of one patient."""
+    rng, many = np.random.default_rng(0), np.arange(100) < 80
+    clusters = [f"p{min(i, 80)}" for i in range(100)]
+    if few == "positives":
+        labels = np.where(many, np.arange(100) % 2, np.nan), np.where(many, 0.0, 1.0)
+        known, unknown = (auroc(of, (of == 1) + rng.normal(size=100)) for of in labels)
+    else:
+        known, unknown = (share_of(rng.random(100) < 0.5, among) for among in (many, ~many))
+    resampler = bootstrap(clusters, replicates=20)
+    assert resampler.interval(known).low is not None
+    alone, both = resampler.interval(unknown), resampler.interval(average([known, unknown]))
+    gap = resampler.interval(difference(average([known, unknown]), average([known, known])))
+    assert both.value == pytest.approx((resampler.interval(known).value + alone.value) / 2)
+    for interval in (alone, both, gap):
+        assert ends(interval) == (None, None)
+        assert "of one patient" in interval.note
+
+
+@pytest.mark.parametrize(
+    ("sizes", "truth"), [((3, 100), 0.5), ((5, 100), 0.8), ((20, 100), 0.8), ((100, 100), 0.65)]
+)
+def test_a_mean_of_shares_is_no_surer_than_the_share_of_few(sizes, truth):
+    """Sides asked for unequally often, one picture a patient."""
+    rng, on_left = np.random.default_rng(8), np.arange(sum(sizes)) < sizes[0]
+    covered = 0
+    for _ in range(400):
+        hits = rng.random(len(on_left)) < truth
+        parts = [share_of(hits, on_left), share_of(hits, ~on_left)]
+        resampler = bootstrap([str(i) for i in range(len(hits))], replicates=1)
+        low, high = ends(resampler.interval(average(parts)))
+        covered += low <= truth <= high
+    assert covered / 400 >= 0.93
+    assert covered / 400 <= 0.97 or min(sizes) < 20
+
+
+def test_a_mean_of_the_same_is_as_sure_as_one_and_of_others_patients_surer():
+    rng = np.random.default_rng(5)
+    hits, first = rng.random(100) < 0.7, np.arange(100) < 50
+    one, other = share_of(hits, first), share_of(hits, ~first)
+    flat = share_of(np.ones(100), first), share_of(np.ones(100), ~first)
+    apart = bootstrap([str(i) for i in range(100)], replicates=1)
+    shared = bootstrap([str(i % 50) for i in range(100)], replicates=1)
+    for pair in ((one, one), (one, other), flat):
+        parts = [apart.interval(part) for part in pair]
+        gaps = np.array([(part.value - part.low, part.high - part.value) for part in parts])
+        width = gaps.mean(axis=0) if pair[0] is pair[1] else np.hypot(*gaps) / 2
+        mean = apart.interval(average(pair))
+        assert mean.value == pytest.approx(np.mean([part.value for part in parts]))
+        found = mean.value - mean.low, mean.high - mean.value
+        assert found == pytest.approx(tuple(width), abs=1e-12)
+    # what does not vary is as alike as its patients are
+    assert ends(shared.interval(average(flat))) == pytest.approx(ends(shared.interval(flat[0])))
+
+
+@pytest.mark.parametrize("patients", [2, 20])
+def test_parts_that_seem_opposed_make_a_mean_no_surer(patients):
+    """A share and its complement, whose mean is always one half; two patients cannot tell."""
+    hits, everywhere = np.arange(3 * patients) % 5 < 2, np.ones(3 * patients)
+    resampler = bootstrap([str(i // 3) for i in range(3 * patients)], replicates=1)
+    one, other = share_of(hits, everywhere), share_of(~hits, everywhere)
+    alone = [resampler.interval(part) for part in (one, other)]
+    mean = resampler.interval(average([one, other]))
+    assert mean.value == 0.5
+    assert mean.value - mean.low == pytest.approx(np.hypot(*(i.value - i.low for i in alone)) / 2)
+
+
+@pytest.mark.parametrize("num", [300, 2000])
+def test_a_mean_over_drawn_pairs_is_as_sure_as_it_is(num):
+    """A picture is four normal numbers; the mean likeness exp(-d²/4) of two of them is 1/4."""
+    rng, found = np.random.default_rng(6), []
+    clusters = [str(i) for i in range(num)]
+    resampler = bootstrap(clusters, replicates=1)
+    for _ in range(800):
+        pairs = random_pairs(clusters, MOST_PAIRS, rng)
+        first, second = rng.normal(size=(num, 4))[pairs.T]
+        values = np.exp(-np.square(first - second).sum(axis=1) / 4)
+        interval = resampler.interval(pair_mean(pairs, values))
+        found.append((interval.value, interval.low, interval.high))
+    value, low, high = np.array(found).T
+    assert 0.93 <= ((low <= 0.25) & (high >= 0.25)).mean() <= 0.97
+    assert (high - low).mean() == pytest.approx(2 * 1.96 * value.std(), rel=0.07)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_mean_over_pairs_keeps_patients_together(within):
+    """Thirty patients of four pictures, half of whose variance is the patient's."""
+    rng, found = np.random.default_rng(7), []
+    clusters = [str(i // 4) for i in range(120)]
+    resampler = bootstrap(clusters, replicates=1)
+    for _ in range(400):
+        pairs = (same_prompt_pairs if within else random_pairs)(clusters, MOST_PAIRS, rng)
+        of_patient = np.repeat(rng.normal(size=(30, 4)), 4, axis=0)
+        first, second = (np.sqrt(0.5) * (of_patient + rng.normal(size=(120, 4))))[pairs.T]
+        values = np.exp(-np.square(first - second).sum(axis=1) / 4)
+        interval = resampler.interval(pair_mean(pairs, values))
+        found.append((interval.value, interval.low, interval.high))
+    truth = (2 / 3) ** 2 if within else 1 / 4
+    value, low, high = np.array(found).T
+    assert 0.92 <= ((low <= truth) & (high >= truth)).mean() <= 0.97
+    assert (high - low).mean() == pytest.approx(2 * 1.96 * value.std(), rel=0.15)
+
+
+def test_the_variance_of_pairs_is_that_of_a_loop_over_pairs_that_share_a_patient():
+    rng, clusters = np.random.default_rng(9), [str(i // 2) for i in range(40)]
+    pairs, of_patient = random_pairs(clusters, 60, rng), np.repeat(rng.normal(size=20), 2)
+    values = of_patient[pairs].sum(axis=1) + rng.normal(size=60)
+    of = [{clusters[i], clusters[j]} for i, j in pairs]
+    rest = (values - values.mean()) / 60
+    total = sum(rest[p] * rest[q] for p in range(60) for q in range(60) if of[p] & of[q])
+    expected = total * 20 * 19 / (18 * 17)  # all twenty patients are in some pair
+    interval = bootstrap(clusters, replicates=1).interval(pair_mean(pairs, values))
+    found = ((interval.high - interval.low) / 2 / student.ppf(0.975, 17)) ** 2
+    assert found == pytest.approx(expected)
+    assert len(set.union(*of)) == 20
+
+
+def test_pairs_of_few_patients_have_no_interval():
+    clusters = ["a", "a", "b", "c", "c", "d"]
+    pairs = np.array([[0, 2], [0, 3], [1, 2], [2, 4], [0, 5]])
+    for kept, patients in ((pairs[:4], "3 patients"), (pairs[[0, 2]], "2 patients"),
+                           (np.array([[0, 1]]), "one patient")):  # fmt: skip
+        interval = bootstrap(clusters).interval(pair_mean(kept, np.arange(len(kept)) / 5))
+        assert interval.value == pytest.approx(np.arange(len(kept)).mean() / 5)
+        assert interval.low is None
+        assert interval.note == f"no interval: all pairs are of {patients}"
+    assert bootstrap(clusters).interval(pair_mean(pairs, np.arange(5) / 5)).low is not None
+    collapsed = bootstrap(clusters).interval(pair_mean(pairs, np.ones(5)))
+    assert (collapsed.value, *ends(collapsed)) == (1, 1, 1)

@@ -111,6 +111,15 @@ def test_always_the_same_side_is_chance_however_often_it_is_asked() -> None:
     assert result["followed"]["value"] == 0.5
 
 
+def test_one_finding_on_a_side_is_not_taken_as_known() -> None:
+    asked = ["left"] + ["right"] * 40
+    result, _ = run(sided(asked, ["left"] + ["left", "right"] * 20))
+    assert result["followed"] == {"value": 0.75, "low": None, "high": None, "n": 41}
+    assert "of one patient" in result["followed_note"]
+    few, _ = run(sided(["left"] * 6 + asked[1:], ["left"] * 6 + ["left", "right"] * 20))
+    assert few["followed"]["low"] < 0.5 < few["followed"]["high"]  # three patients on the left
+
+
 def test_no_preference_counts_one_half() -> None:
     result, _ = run(sided(["left", "right"] * 10, [None] * 20))
     assert result["followed"]["value"] == 0.5

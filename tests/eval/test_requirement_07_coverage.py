@@ -18,7 +18,13 @@ from arra_med.eval.consistency import (
     label_array,
     overall,
 )
-from arra_med.eval.intervals import ClusteredBootstrap, auroc, difference, weighted_mean
+from arra_med.eval.intervals import (
+    ClusteredBootstrap,
+    auroc,
+    average,
+    difference,
+    weighted_mean,
+)
 from arra_med.eval.judging import Judged, findings_sections
 from arra_med.eval.multiplicity import holm
 
@@ -145,6 +151,23 @@ def test_p_values_of_no_difference_are_uniform_enough():
         gap = difference(auroc(labels, generated), auroc(labels, real))
         rejected += resampler.interval(gap).p < 0.05
     assert 12 <= rejected <= 38
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8], ids=["apart", "alike"])
+def test_mean_areas_cover_the_truth(correlation):
+    """Five findings with some 26 positives each, whose scores may go together in a picture."""
+    rng, areas, covered, cohorts = np.random.default_rng(12), np.linspace(0.7, 0.9, 5), 0, 500
+    for _ in range(cohorts):
+        labels = (rng.random((5, 150)) < 0.17).astype(float)
+        noise = np.sqrt(1 - correlation) * rng.normal(size=(5, 150))
+        noise += np.sqrt(correlation) * rng.normal(size=150)
+        scores = np.sqrt(2) * norm.ppf(areas)[:, None] * labels + noise
+        parts = [auroc(of, by) for of, by in zip(labels, scores, strict=True)]
+        names = [str(i) for i in range(150)]
+        resampler = ClusteredBootstrap(names, replicates=1, generator=rng)
+        interval = resampler.interval(average(parts))
+        covered += interval.low <= areas.mean() <= interval.high
+    assert 0.93 <= covered / cohorts <= 0.97
 
 
 def bootstrap(num, replicates=300, a_patient=2):
