@@ -11,6 +11,7 @@ from arra_med.eval.extractor import Extractor
 from arra_med.eval.inference import FolderPictures, PictureSource
 from arra_med.eval.measures import Vectors, fidelity_row
 from arra_med.eval.privacy import CopySearch, GeneratedPictures, SearchSpace, search_copies
+from arra_med.eval.prompt_labels import with_labels
 from arra_med.eval.stage import Stage, described
 from arra_med.eval.view import ViewPictures, view_asked, view_test
 from arra_med.registry import EXTRACTORS
@@ -157,6 +158,7 @@ def copies(stage: Stage, encoders: Sequence[Encoder]) -> CopySearch:
 
 def fidelity_section(stage: Stage, encoders: Sequence[Encoder], pool: Pool) -> list[dict[str, Any]]:
     """One row an extractor."""
+    pool_samples, _ = with_labels(pool.rows, stage.cohort.label_mode)
     return [
         {
             "extractor": encoder.info.name,
@@ -169,6 +171,7 @@ def fidelity_section(stage: Stage, encoders: Sequence[Encoder], pool: Pool) -> l
                     pool=encoder.of(pool.keys, f"{encoder.info.name}: reference")
                     if pool.rows
                     else np.empty((0, encoder.real.shape[1]), np.float32),
+                    pool_samples=pool_samples,
                 ),
                 stage.cohort,
                 stage.resampling,

@@ -7,6 +7,7 @@ The distances themselves are in :mod:`~arra_med.eval.frechet`, :mod:`~arra_med.e
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def fidelity(
         real: ``(N, D)`` features of real pictures.
         generated: ``(M, D)`` features of generated pictures.
         generator: draws groups and resamples.
-        real_clusters: the patient of each real picture, for the interval of ``fd_infinity``.
+        real_clusters: the patient of each real picture, for ``fd_infinity`` and ``kid``.
         generated_clusters: the patient of each generated picture's prompt.
         forced: give Fréchet distances below two pictures a dimension too, marked as biased.
         bootstrap: resamples of the kernel distance's interval.
@@ -94,6 +95,16 @@ def fidelity(
     """
     a, b = as_pair(real, generated, least=1)
     fewest, dimension = min(len(a), len(b)), a.shape[1]
+    patients = [
+        len(np.unique(_whose(len(values), clusters)))
+        for values, clusters in ((a, real_clusters), (b, generated_clusters))
+    ]
+    distance, kid_note = None, "needs pictures of at least two patients in each set"
+    if min(patients) >= 2:
+        distance, kid_note = kid(
+            a, b, generator=generator, clusters_x=real_clusters, clusters_y=generated_clusters,
+            bootstrap=bootstrap,
+        ), ""  # fmt: skip
     fd, infinity, fd_note = None, None, _fd_note(fewest, dimension, forced=forced)
     if fewest >= 2 and (forced or not fd_note):
         fd = frechet_distance(a, b, device=device)
@@ -111,8 +122,8 @@ def fidelity(
         fd=fd,
         fd_infinity=infinity,
         fd_note=fd_note,
-        kid=kid(a, b, generator=generator, bootstrap=bootstrap) if fewest >= 2 else None,
-        kid_note="" if fewest >= 2 else "needs at least two pictures in each set",
+        kid=distance,
+        kid_note=kid_note,
         prdc={k: members[k].shares for k in ks},
         prdc_note=f"not given for k = {', '.join(missing)}: {fewest} pictures" if missing else "",
     )
@@ -153,6 +164,7 @@ def real_reference(
     generator: np.random.Generator,
     pool: ArrayLike | None = None,
     clusters: Sequence[str] | None = None,
+    pool_clusters: Sequence[str] | None = None,
     draws: int = 10,
     forced: bool = False,
     device: torch.device = CPU,
@@ -166,8 +178,9 @@ def real_reference(
         pool: ``(P, D)`` features of other patients' real pictures, of which ``size`` take the
             generated pictures' place in each draw. Without a pool ``real`` is cut in two, and
             both sides are smaller than asked, which the note says.
-        clusters: whose each picture is, of ``pool`` or else of ``real``: when ``real`` is cut, a
-            patient stays on one side.
+        clusters: whose each picture of ``real`` is, for the kernel distance; when ``real`` is cut,
+            a patient stays on one side.
+        pool_clusters: the same for ``pool``.
         draws: number of them.
         forced: give Fréchet distances below two pictures a dimension too.
         device: where distances are computed.
@@ -176,23 +189,26 @@ def real_reference(
         ValueError: on other shapes or types, or if there is not one picture for each side.
     """
     values, others = as_pair(real, real if pool is None else pool, least=1)
-    results, n_real, note = [], len(values), ""
+    of_real = _whose(len(values), clusters)
+    of_others = of_real if pool is None else _whose(len(others), pool_clusters)
+    results, note = [], ""
     if pool is not None and len(others) < size:
         note = f"{len(others)} real pictures of other patients stand for {size} generated ones"
         size = len(others)
+    n_real, reached = len(values), size
     for _ in range(draws if pool is None or len(others) > size else 1):
         if pool is None:
-            left, right = _halves(len(values), size, clusters, generator)
-            first, second = values[left], values[right]
-            n_real, reached = len(first), len(second)
+            left, right = _halves(of_real, size, generator)
+            first, second = (values[left], of_real[left]), (values[right], of_real[right])
+            n_real, reached = len(left), len(right)
             note = (
-                f"real pictures cut in two: {n_real} against {reached}, not {len(values)} against "
-                f"{size}"
+                f"real pictures cut in two, a lenient reference: {n_real} against {reached}, not "
+                f"{len(values)} against {size}"
             )
         else:
-            first, second = values, others[np.sort(generator.permutation(len(others))[:size])]
+            drawn = np.sort(generator.permutation(len(others))[:size])
+            first, second = (values, of_real), (others[drawn], of_others[drawn])
         results.append(_values(first, second, forced=forced, device=device))
-    reached = size if pool is not None else len(second)
     return RealReference(n_real=n_real, size=reached, draws=tuple(results), note=note)
 
 
@@ -205,7 +221,8 @@ class GroupFidelity:
         n_real: real pictures of it.
         n_generated: generated pictures asked to be of it.
         kid: the distance with its interval.
-        reference: real against real of the same group at the same numbers.
+        reference: real against real of the same group, at the same numbers unless its note says
+            otherwise.
         note: why the two are missing; empty otherwise.
     """
 
@@ -224,6 +241,10 @@ def by_group(
     *,
     generator: np.random.Generator,
     clusters: Sequence[str] | None = None,
+    generated_clusters: Sequence[str] | None = None,
+    pool: ArrayLike | None = None,
+    pool_groups: Mapping[str, NDArray[np.bool_]] | None = None,
+    pool_clusters: Sequence[str] | None = None,
     bootstrap: int = 1000,
     draws: int = 10,
     least: int = LEAST_IN_GROUP,
@@ -236,6 +257,11 @@ def by_group(
         groups: name → ``(N,)`` and ``(M,)`` masks; groups may overlap.
         generator: resamples and draws.
         clusters: the patient of each real picture.
+        generated_clusters: the patient of each generated picture's prompt.
+        pool: ``(P, D)`` features of other patients' real pictures. Where it has fewer of a group
+            than were generated, the group's reference is the real pictures cut in two.
+        pool_groups: name → ``(P,)`` mask; the pool has none of a group that is not named.
+        pool_clusters: the patient of each picture of the pool.
         bootstrap: resamples of an interval.
         draws: of the reference.
         least: pictures of a group below which there is a note and no distance.
@@ -244,29 +270,49 @@ def by_group(
         ValueError: on other shapes or types, or values that are not finite.
     """
     a, b = as_pair(real, generated, least=1)
+    others = a[:0] if pool is None else as_pair(real, pool, least=0)[1]
+    of_a, of_b = _whose(len(a), clusters), _whose(len(b), generated_clusters)
+    of_others = _whose(len(others), pool_clusters)
     rows = []
     for name, (of_real, of_generated) in groups.items():
-        if of_real.shape != (len(a),) or of_generated.shape != (len(b),):
+        of_pool = (pool_groups or {}).get(name, np.zeros(len(others), bool))
+        masks, expected = (of_real, of_generated, of_pool), (len(a), len(b), len(others))
+        if [mask.shape for mask in masks] != [(number,) for number in expected]:
             raise ValueError(
-                f"group {name!r}: expected masks of {len(a)} and {len(b)} pictures, got "
-                f"{of_real.shape} and {of_generated.shape}"
+                f"group {name!r}: expected masks of {len(a)} and {len(b)} pictures and of "
+                f"{len(others)} of the pool, got {[mask.shape for mask in masks]}"
             )
-        of_group, made = a[of_real], b[of_generated]
+        whose, of_made = of_a[of_real], of_b[of_generated]
         row = GroupFidelity(
-            group=name, n_real=len(of_group), n_generated=len(made), kid=None, reference=None,
+            group=name, n_real=len(whose), n_generated=len(of_made), kid=None, reference=None,
             note="",
         )  # fmt: skip
-        if min(len(of_group), len(made)) < least:
-            note = f"not given: {len(of_group)} real and {len(made)} generated pictures; {least} "
-            rows.append(replace(row, note=note + "of each are needed"))
+        note = _too_few(whose, of_made, least)
+        if note:
+            rows.append(replace(row, note=note))
             continue
-        whose = None if clusters is None else [clusters[int(i)] for i in np.flatnonzero(of_real)]
+        of_group, made = a[of_real], b[of_generated]
+        enough = int(of_pool.sum()) >= len(made)
         reference = real_reference(
-            of_group, len(made), generator=generator, clusters=whose, draws=draws
-        )
-        distance = kid(of_group, made, generator=generator, bootstrap=bootstrap)
+            of_group, len(made), generator=generator, pool=others[of_pool] if enough else None,
+            clusters=list(whose), pool_clusters=list(of_others[of_pool]), draws=draws,
+        )  # fmt: skip
+        distance = kid(
+            of_group, made, generator=generator, clusters_x=whose, clusters_y=of_made,
+            bootstrap=bootstrap,
+        )  # fmt: skip
         rows.append(replace(row, kid=distance, reference=reference))
     return rows
+
+
+def _too_few(real: NDArray[Any], generated: NDArray[Any], least: int) -> str:
+    """Why a group's pictures, given by their patients, allow no distance."""
+    counts = f"not given: {len(real)} real and {len(generated)} generated pictures"
+    if min(len(real), len(generated)) < least:
+        return f"{counts}; {least} of each are needed"
+    if min(len(np.unique(real)), len(np.unique(generated))) < 2:
+        return f"{counts}; on one side they are all of one patient"
+    return ""
 
 
 def _fd_note(fewest: int, dimension: int, *, forced: bool) -> str:
@@ -292,30 +338,50 @@ def _infinity(
             a, b, generator=generator, clusters_x=clusters_a, clusters_y=clusters_b,
             forced=forced, device=device,
         )  # fmt: skip
-    except ValueError as error:  # too few vectors or patients for its interval
+    except ValueError as error:  # too few patients for it
         return None, f"no limit for many pictures: {error}"
+    pictures = min(len(a), len(b))
+    patients = min(len(np.unique(_whose(len(z), c))) for z, c in ((a, clusters_a), (b, clusters_b)))
+    if patients < LEAST_PER_DIMENSION * a.shape[1] <= pictures:
+        return value, (
+            f"the limit for many pictures is biased upwards: {patients} patients are fewer than "
+            f"twice the {a.shape[1]} features"
+        )
     return value, ""
 
 
-def _values(a: Array, b: Array, *, forced: bool, device: torch.device) -> dict[str, float]:
+_Side = tuple[Array, NDArray[Any]]
+"""``(N, D)`` features, and whose each picture is."""
+
+
+def _values(x: _Side, y: _Side, *, forced: bool, device: torch.device) -> dict[str, float]:
+    (a, of_a), (b, of_b) = x, y
     fewest, k = min(len(a), len(b)), MAIN_NEIGHBOURS
     allowed = fewest >= 2 and (forced or fewest >= LEAST_PER_DIMENSION * a.shape[1])
     shares = prdc(a, b, k, device=device) if fewest > k else Prdc(*[float("nan")] * 4)
+    several = min(len(np.unique(of_a)), len(np.unique(of_b))) >= 2
+    distance = kernel_distance(a, b, clusters_x=of_a, clusters_y=of_b) if several else float("nan")
     return {
         "fd": frechet_distance(a, b, device=device) if allowed else float("nan"),
-        "kid": kernel_distance(a, b) if fewest >= 2 else float("nan"),
+        "kid": distance,
         **asdict(shares),
     }
 
 
-def _halves(
-    n: int, size: int, clusters: Sequence[str] | None, generator: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of two sides without a common patient, in the ratio n : size as far as they go."""
+def _whose(n: int, clusters: Sequence[str] | None) -> NDArray[Any]:
+    """``(n,)`` the patient of each picture; its own where none is known."""
     names = np.arange(n) if clusters is None else np.asarray(clusters)
     if names.shape != (n,):
         raise ValueError(f"expected {n} clusters, one a picture, got {len(names)}")
-    _, cluster_of, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return names
+
+
+def _halves(
+    patients: NDArray[Any], size: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of two sides without a common patient, in the ratio n : size as far as they go."""
+    n = len(patients)
+    _, cluster_of, counts = np.unique(patients, return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ValueError("needs real pictures of at least two patients to cut them in two")
     order = generator.permutation(len(counts))

@@ -85,76 +85,86 @@ def frechet_infinity(
 ) -> FrechetInfinity:
     """Intercept of the Fréchet distance over 1/n, with a jackknife interval.
 
-    Both sets are shuffled and cut into 1, 2, … up to 4 parts of at least D vectors (below D the
-    distance is not linear in 1/n); the distances of corresponding parts are averaged and a line
-    is fitted over the number of parts. The interval is a jackknife that leaves out one of 20
-    groups in turn, on the fit through whole and halves; near a distance of 0 it is too wide
-    rather than too narrow. No vector is ever used twice in a set, as a bootstrap would.
+    Patients are dealt into 1, 2, … up to 4 parts of at least D patients (below D the distance is
+    not linear in 1/n); the distances of corresponding parts are averaged and a line is fitted over
+    the number of parts. A patient's vectors stay together, in both sets: cut vector by vector,
+    every part would hold nearly all patients, and the bias that few patients bring would stay. The
+    interval is a jackknife that leaves out one of 20 groups of patients in turn, on the fit through
+    whole and halves; near a distance of 0 it is too wide rather than too narrow. No vector is ever
+    used twice in a set, as a bootstrap would.
 
     Args:
         x: ``(N, D)`` features.
         y: ``(M, D)`` features.
         generator: shuffles and draws groups.
-        clusters_x: whose each vector of ``x`` is; a patient's vectors are left out together.
+        clusters_x: whose each vector of ``x`` is; without it, each is a patient's only one.
         clusters_y: the same for ``y``; a name in both sets is one patient.
-        forced: go on below two vectors a dimension, where the value is biased upwards.
+        forced: go on below two patients a dimension, where the value is biased upwards.
         device: where the decompositions run, in float64.
 
     Raises:
-        ValueError: as :func:`frechet_distance`; if a set has fewer than 2 D vectors and it is not
-            forced; if a set has under 8 vectors, or there are fewer clusters than groups.
+        ValueError: as :func:`frechet_distance`; if a set has fewer than 2 D patients and it is not
+            forced; if a set has under 8 vectors, or fewer clusters than groups.
     """
     a, b = as_pair(x, y, least=8)
-    least = LEAST_PER_DIMENSION * a.shape[1]
-    if min(len(a), len(b)) < least and not forced:
+    of_a, of_b = _patients(len(a), len(b), clusters_x, clusters_y)
+    patients, dimension = [len(np.unique(of)) for of in (of_a, of_b)], a.shape[1]
+    least = LEAST_PER_DIMENSION * dimension
+    if min(patients) < least and not forced:
         raise ValueError(
-            f"needs at least {least} vectors of {a.shape[1]} features in each set, got {len(a)} "
-            f"and {len(b)}: a line over 1/n does not fit below"
+            f"needs at least {least} vectors of {dimension} features, of different patients, in "
+            f"each set, got {patients[0]} and {patients[1]}: a line over 1/n does not fit below"
         )
-    folds_a, folds_b = _folds(len(a), len(b), clusters_x, clusters_y, generator)
-    order_a, order_b = generator.permutation(len(a)), generator.permutation(len(b))
-    a, b, folds_a, folds_b = a[order_a], b[order_b], folds_a[order_a], folds_b[order_b]
-    most = min(_MOST_PARTS, max(2, min(len(a), len(b)) // a.shape[1]))
-    parts = tuple(range(1, most + 1))
-    value = _intercept(a, b, parts, device)
+    parts = tuple(range(1, min(_MOST_PARTS, max(2, min(patients) // dimension)) + 1))
+
+    def intercept(dealt: NDArray[np.int64], parts: Sequence[int]) -> float:
+        means = []
+        for number in parts:
+            hands = [dealt[first::number] for first in range(number)]
+            pairs = [(a[np.isin(of_a, hand)], b[np.isin(of_b, hand)]) for hand in hands]
+            means.append(np.mean([frechet_distance(x, y, device=device) for x, y in pairs]))
+        return float(np.polynomial.Polynomial.fit(parts, means, 1)(0.0))
+
+    dealt, groups = _dealt(of_a, of_b, generator), _dealt(of_a, of_b, generator)
+    value = intercept(dealt, parts)
     left_out = np.array(
-        [_intercept(a[folds_a != f], b[folds_b != f], (1, 2), device) for f in range(FOLDS)]
+        [intercept(dealt[~np.isin(dealt, groups[f::FOLDS])], (1, 2)) for f in range(FOLDS)]
     )
     variance = (FOLDS - 1) / FOLDS * np.square(left_out - left_out.mean()).sum()
     half = _T_QUANTILE * float(np.sqrt(variance))
     return FrechetInfinity(value, value - half, value + half, parts)
 
 
-def _intercept(a: Array, b: Array, parts: Sequence[int], device: torch.device) -> float:
-    means = []
-    for number in parts:
-        pairs = zip(np.array_split(a, number), np.array_split(b, number), strict=True)
-        means.append(np.mean([frechet_distance(x, y, device=device) for x, y in pairs]))
-    return float(np.polynomial.Polynomial.fit(parts, means, 1)(0.0))
-
-
-def _folds(
-    n: int,
-    m: int,
-    clusters_x: Sequence[str] | None,
-    clusters_y: Sequence[str] | None,
-    generator: np.random.Generator,
+def _patients(
+    n: int, m: int, clusters_x: Sequence[str] | None, clusters_y: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The jackknife group of each vector, equally many clusters in each."""
+    """The number of each vector's patient, the same in both sets."""
     if (clusters_x is None) != (clusters_y is None):
         raise ValueError("clusters are needed for both sets or for neither")
     if clusters_x is None or clusters_y is None:
-        return generator.permutation(n) % FOLDS, generator.permutation(m) % FOLDS
+        return np.arange(n), np.arange(n, n + m)
     if (len(clusters_x), len(clusters_y)) != (n, m):
         raise ValueError(
             f"expected {n} and {m} clusters, one a vector, got {len(clusters_x)} and "
             f"{len(clusters_y)}"
         )
-    names, cluster_of = np.unique([*clusters_x, *clusters_y], return_inverse=True)
-    if len(names) < FOLDS:
-        raise ValueError(f"needs at least {FOLDS} clusters for an interval, got {len(names)}")
-    folds = (generator.permutation(len(names)) % FOLDS)[cluster_of]
-    return folds[:n], folds[n:]
+    counts = len(set(clusters_x)), len(set(clusters_y))
+    if min(counts) < FOLDS:
+        raise ValueError(
+            f"needs at least {FOLDS} clusters in each set for an interval, got {counts[0]} and "
+            f"{counts[1]}"
+        )
+    _, patient_of = np.unique([*clusters_x, *clusters_y], return_inverse=True)
+    return patient_of[:n], patient_of[n:]
+
+
+def _dealt(
+    of_a: NDArray[np.int64], of_b: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """All patients at random; every k-th of them is an equal share of each set's patients."""
+    patients = np.union1d(of_a, of_b)
+    kind = np.isin(patients, of_b).astype(int) - np.isin(patients, of_a)  # those of both: between
+    return np.asarray(patients[np.lexsort((generator.permutation(len(patients)), kind))])
 
 
 _Moments = tuple[Tensor, Tensor]  # mean (D,) and a factor (R, D) whose AᵀA is the covariance

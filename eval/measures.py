@@ -1,5 +1,6 @@
 """The results file's sections ``fidelity`` and ``similarity``, each value beside its reference."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,11 +56,13 @@ class Vectors:
         real: ``(N, D)`` of ``cohort.samples``.
         generated: ``(M, D)`` of ``cohort.generated``.
         pool: ``(P, D)`` of real pictures of other patients, for references; may be empty.
+        pool_samples: P of them.
     """
 
     real: Features
     generated: Features
     pool: Features
+    pool_samples: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,7 +111,8 @@ def fidelity_row(
         device: where distances are computed.
         generator: draws references, pairs and resamples.
     """
-    patients = [str(sample["patient_id"]) for sample in cohort.samples]
+    patients = _patients(cohort.samples)
+    of_pool = _patients(vectors.pool_samples)
     distances = fidelity(
         vectors.real,
         vectors.generated,
@@ -127,6 +131,7 @@ def fidelity_row(
             generator=generator,
             pool=vectors.pool if len(vectors.pool) else None,
             clusters=patients,
+            pool_clusters=of_pool,
             forced=forced,
             device=device,
         )
@@ -136,6 +141,10 @@ def fidelity_row(
         _groups(cohort),
         generator=generator,
         clusters=patients,
+        generated_clusters=cohort.patients,
+        pool=vectors.pool,
+        pool_groups=_groups_of(vectors.pool_samples),
+        pool_clusters=of_pool,
         bootstrap=resampling.replicates,
     )
     return {
@@ -201,19 +210,27 @@ def similarity(
 
 def _groups(cohort: Cohort) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Each view, and each finding that is asked for, as masks of real and generated pictures."""
-    real, made = cohort.samples, cohort.sample_of
-    masks: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
-    for view in sorted({str(s["view"]) for s in real if s["view"]}):
-        masks[f"view {view}"] = (
-            np.array([s["view"] == view for s in real]),
-            np.array([s["view"] == view for s in made]),
-        )
-    for finding in real[0]["labels"]:
-        masks[str(finding)] = (
-            np.array([s["labels"][finding] == PRESENT for s in real]),
-            np.array([s["labels"][finding] == PRESENT for s in made]),
-        )
-    return {name: pair for name, pair in masks.items() if pair[0].any() or pair[1].any()}
+    real, made = _groups_of(cohort.samples), _groups_of(cohort.sample_of)
+    none = np.zeros(len(cohort.generated), bool)
+    pairs = {name: (mask, made.get(name, none)) for name, mask in real.items()}
+    return {name: pair for name, pair in pairs.items() if pair[0].any() or pair[1].any()}
+
+
+def _groups_of(samples: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.bool_]]:
+    """Each view of some samples, and each finding, as masks."""
+    views = sorted({str(sample["view"]) for sample in samples if sample["view"]})
+    findings = samples[0]["labels"] if samples else ()
+    return {
+        **{f"view {view}": np.array([s["view"] == view for s in samples]) for view in views},
+        **{
+            str(finding): np.array([s["labels"][finding] == PRESENT for s in samples])
+            for finding in findings
+        },
+    }
+
+
+def _patients(samples: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(sample["patient_id"]) for sample in samples]
 
 
 def _distances(found: Fidelity) -> dict[str, Any]:
@@ -275,6 +292,7 @@ def _group(group: GroupFidelity) -> dict[str, Any]:
         "n_generated": group.n_generated,
         "kid": _with_ends(group.kid),
         "kid_reference": group.reference and _over_draws(group.reference, "kid"),
+        "kid_reference_note": group.reference.note if group.reference else "",
         "note": group.note,
     }
 

@@ -137,7 +137,7 @@ def _protocol(config: Mapping[str, Any]) -> dict[str, Any]:
         **config,
         "versions": versions | {package: version(package) for package in _PACKAGES},
         "uncertain_labels": consistency.UNCERTAIN_POLICY,
-        "intervals": "95 %, clustered by patient; KID's over pictures",
+        "intervals": "95 %, clustered by patient",
         "multiplicity": "p values by Holm over the findings of a judge, and over a comparison",
         "resize": "none before the networks; each resizes as its preprocessing says",
         "panel_rules": RULES,

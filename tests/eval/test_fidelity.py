@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from arra_med.eval import fidelity as public
+from arra_med.eval.comparison_statistics import clustered_kid
 from arra_med.eval.fidelity import (
+    by_group,
     fidelity,
     kernel_distance,
     real_reference,
@@ -29,6 +31,75 @@ def test_an_interval_that_patients_do_not_allow_leaves_the_distance():
     assert "at least 20 clusters" in row.fd_note
 
 
+def test_a_patients_pictures_are_not_compared_with_each_other():
+    draws = rng(4)
+    alike = np.repeat(draws.normal(size=(50, 16)), 6, axis=0)
+    real = np.sqrt(0.5) * (alike + draws.normal(size=(300, 16)))
+    made, pool = draws.normal(size=(300, 16)), draws.normal(size=(300, 16))
+    whose, own = [f"p{i // 6}" for i in range(300)], [f"q{i}" for i in range(300)]
+    row = fidelity(
+        real, made, generator=rng(), bootstrap=100, real_clusters=whose, generated_clusters=own
+    )
+    expected = clustered_kid(real, made, whose, own)(np.ones((1, 300)))[0]
+    assert row.kid.value == pytest.approx(expected)
+    assert kernel_distance(real, made) > expected + 0.02
+    reference = real_reference(
+        real, 300, generator=rng(), pool=pool, clusters=whose, pool_clusters=own
+    )
+    assert reference.mean("kid") == pytest.approx(
+        clustered_kid(real, pool, whose, own)(np.ones((1, 300)))[0]
+    )
+
+
+def test_one_patient_gives_a_note_and_no_kernel_distance():
+    real, made = rng(1).normal(size=(60, 4)), rng(2).normal(size=(60, 4))
+    mine = [f"p{i}" for i in range(60)]
+    row = fidelity(real, made, generator=rng(), real_clusters=mine, generated_clusters=["p0"] * 60)
+    assert row.kid is None
+    assert row.kid_note == "needs pictures of at least two patients in each set"
+    everyone = np.ones(60, bool), np.ones(60, bool)
+    [group] = by_group(
+        real, made, {"PA": everyone}, generator=rng(), clusters=["p0"] * 60,
+        generated_clusters=mine,
+    )  # fmt: skip
+    assert (group.kid, group.reference) == (None, None)
+    assert "all of one patient" in group.note
+
+
+def test_a_forced_limit_of_few_patients_is_marked():
+    real, made = rng(1).normal(size=(200, 16)), rng(2).normal(size=(200, 16))
+    whose = [f"p{i // 8}" for i in range(200)]
+    arguments = {"real_clusters": whose, "generated_clusters": whose, "bootstrap": 20}
+    row = fidelity(real, made, generator=rng(), **arguments)
+    assert (row.fd is None, row.fd_infinity) == (False, None)
+    assert "of different patients, in each set, got 25 and 25" in row.fd_note
+    row = fidelity(real, made, generator=rng(), forced=True, **arguments)
+    assert row.fd_infinity is not None
+    assert "biased upwards: 25 patients are fewer than twice the 16 features" in row.fd_note
+
+
+def test_a_group_is_held_against_as_many_real_pictures_of_it():
+    real, made = rng(1).normal(size=(60, 8)), rng(2).normal(size=(70, 8))
+    pool = rng(3).normal(size=(500, 8))
+    of_pool = np.arange(500) < 200
+    pool[~of_pool] += 3.0  # without the finding
+    everyone = np.ones(60, bool), np.ones(70, bool)
+    arguments = {"generator": rng(), "bootstrap": 50, "pool": pool}
+    [group] = by_group(real, made, {"Edema": everyone}, pool_groups={"Edema": of_pool}, **arguments)
+    reference = group.reference
+    assert (reference.n_real, reference.size, reference.note) == (60, 70, "")
+    assert len(reference.draws) == 10
+    assert max(map(abs, reference.range("kid"))) < 0.5
+    for few in ({"Edema": np.arange(500) < 69}, {}):
+        [group] = by_group(real, made, {"Edema": everyone}, pool_groups=few, **arguments)
+        assert group.reference.n_real + group.reference.size == 60
+        assert "cut in two, a lenient reference: 28 against 32, not 60 against 70" in (
+            group.reference.note
+        )
+    with pytest.raises(ValueError, match="500 of the pool"):
+        by_group(real, made, {"Edema": everyone}, pool_groups={"Edema": of_pool[1:]}, **arguments)
+
+
 def test_the_whole_pool_is_drawn_once():
     real, pool = rng(1).normal(size=(40, 3)), rng(2).normal(size=(25, 3))
     reference = real_reference(real, 30, generator=rng(), pool=pool)
@@ -44,7 +115,8 @@ def test_real_pictures_cut_in_two_share_no_patient(monkeypatch):
     patient_of = dict(zip(map(tuple, real.tolist()), patients, strict=True))
     seen = []
     monkeypatch.setattr(
-        "arra_med.eval.fidelity.kernel_distance", lambda a, b: seen.append((a, b)) or 0.0
+        "arra_med.eval.fidelity.kernel_distance",
+        lambda a, b, **_: seen.append((a, b)) or 0.0,
     )
     reference = real_reference(real, 30, generator=rng(), clusters=patients, draws=5)
     for first, second in seen:

@@ -44,7 +44,9 @@ def test_the_limit_is_refused_below_twice_the_dimension():
             samples(40, 4, 1), samples(40, 4, 2), generator=np.random.default_rng(0),
             clusters_x=["a"] * 40,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="at least 20 clusters for an interval, got 2"):
+    with pytest.raises(
+        ValueError, match="at least 20 clusters in each set for an interval, got 1 and 1"
+    ):
         frechet_infinity(
             samples(40, 4, 1), samples(40, 4, 2), generator=np.random.default_rng(0),
             clusters_x=["a"] * 40, clusters_y=["b"] * 40,
