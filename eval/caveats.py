@@ -5,13 +5,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from arra_med.eval.consistency import USABLE_JUDGE
-from arra_med.eval.formatting import Estimate, counted, finite, listed, p_words, with_interval
+from arra_med.eval.formatting import (
+    Estimate,
+    counted,
+    decimal,
+    finite,
+    listed,
+    p_words,
+    with_interval,
+)
 from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
 from arra_med.eval.summary_evidence import (
     SIGNIFICANT,
     Results,
+    judge_obstacle,
     primary_judge,
     scored_findings,
+    scored_rows,
+    usable_judges,
 )
 from arra_med.eval.summary_prompt import falls_short
 
@@ -108,15 +119,16 @@ def drawn(results: Results) -> bool:
 
 def where_it_fails(results: Results) -> list[str]:
     """The three findings that are hardest to recognise, and those missed more than by chance."""
-    rows = {str(row["finding"]): row for row in scored_findings(results)}
+    judged = scored_rows(_judge_of_failures(results))
+    rows = {str(row["finding"]): row for row in judged}
     sentences = [
         f"{name}: AUROC {with_interval(Estimate.read(rows[name].get('auroc_generated')))}; real "
         f"images {with_interval(Estimate.read(rows[name].get('auroc_real')))}."
-        for name in _hardest(results)
+        for name in _hardest(judged)
     ]
     missed = [
         f"{row['finding']} ({p_words(p)})"
-        for row in scored_findings(results)
+        for row in judged
         if (p := finite(row.get("missed_more_p_adjusted"))) is not None and p < SIGNIFICANT
     ]
     if missed:
@@ -130,11 +142,16 @@ def where_it_fails(results: Results) -> list[str]:
     return sentences
 
 
-def _hardest(results: Results) -> list[str]:
+def _judge_of_failures(results: Results) -> Mapping[str, Any] | None:
+    """The first judge that may decide, or else the one that the first page is about."""
+    return next(iter(usable_judges(results)), primary_judge(results))
+
+
+def _hardest(rows: list[Mapping[str, Any]]) -> list[str]:
     """The three scored findings with the lowest AUROC on generated pictures, lowest first."""
     known = [
         (estimate.value, str(row["finding"]))
-        for row in scored_findings(results)
+        for row in rows
         if (estimate := Estimate.read(row.get("auroc_generated"))) is not None
         and (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE  # or the judge is to blame
     ]
@@ -148,18 +165,19 @@ def _value(estimate: Any) -> float | None:  # noqa: ANN401 - any JSON value
 
 def fails(results: Results) -> Answer:
     """Where is the generator weakest?"""
-    rows = scored_findings(results)
-    gaps = [Estimate.read(row.get("auroc_difference")) for row in rows]
-    known = [gap for gap in gaps if gap is not None and gap.high is not None]
-    lower = sum(gap.high < 0 for gap in known if gap.high is not None)
+    judge = _judge_of_failures(results)
+    obstacle, rows = judge_obstacle(judge), scored_rows(judge)
+    known = [row for row in rows if _gap_end(row) is not None]
+    lower = sum(map(_shown_lower, known))
     verdict: Verdict
-    if not known:
+    if obstacle:
+        verdict = cannot_say(obstacle)
+    elif not known:
         verdict = cannot_say("No finding was scored beside real images.")
     elif lower:
-        words = (
-            f"{lower} of {len(known)} findings are recognised less surely than in real images; "
-            f"hardest to recognise: {listed(_hardest(results))}."
-        )
+        words = f"{lower} of {len(known)} findings are recognised less surely than in real images"
+        hardest = _hardest(rows)
+        words += f"; hardest to recognise: {listed(hardest)}." if hardest else "."
         tone: Tone = "poor" if 2 * lower > len(known) else "mixed"
         verdict = (f"{lower} of {len(known)} findings", tone, words)
     else:
@@ -170,12 +188,26 @@ def fails(results: Results) -> Answer:
         question="Where does it fail?",
         sentences=tuple(where_it_fails(results)),
         rule=(
-            "Counted are findings whose AUROC on generated pictures lies below that on real ones "
-            "by more than the interval of the difference; coloured as poor if most do. Nothing "
-            "shown: none does. Cannot say: no finding was scored. The three with the lowest AUROC "
-            "are named, whatever it is."
+            "The first independent judge that reads real images well enough counts. Counted are "
+            "findings whose AUROC on generated pictures lies below that on real ones by more than "
+            f"the interval of the difference, and with p under {decimal(SIGNIFICANT)} after "
+            "correction for the number of findings; coloured as poor if most do. Nothing shown: "
+            "none does. Cannot say: no such judge, or no finding was scored. The three with the "
+            "lowest AUROC are named, whatever it is."
         ),
     )
+
+
+def _gap_end(row: Mapping[str, Any]) -> float | None:
+    """Upper end of the difference in AUROC to real images."""
+    gap = Estimate.read(row.get("auroc_difference"))
+    return None if gap is None else gap.high
+
+
+def _shown_lower(row: Mapping[str, Any]) -> bool:
+    """Whether a finding is recognised less surely than in real images."""
+    high, p = _gap_end(row), finite(row.get("auroc_difference_p_adjusted"))
+    return high is not None and high < 0 and p is not None and p < SIGNIFICANT
 
 
 def open_questions(results: Results) -> Answer:

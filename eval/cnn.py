@@ -187,6 +187,7 @@ def fit(options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> 
             "fitted_on": prepared.content_hash,
             "fitted_splits": ["train"],
         },
+        prepared,
     )
 
 

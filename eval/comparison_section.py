@@ -83,11 +83,6 @@ def _compared(
     """Every pair of generators, on the pictures that all have."""
     cohort = stage.cohort
     generators = [_measured(stage, name, verdicts, encoders, readings) for name in stage.generators]
-    against = {
-        verdict.judge.info.name: verdict.row["not_independent_because"] for verdict in verdicts
-    }
-    against |= {encoder.info.name: encoder.against for encoder in encoders}
-    against |= {reading.encoder: reading.row["not_independent_because"] for reading in readings}
     return compare(
         generators,
         Shared(
@@ -103,12 +98,24 @@ def _compared(
             },
             real={encoder.info.name: encoder.real for encoder in encoders},
             real_patients=[str(sample["patient_id"]) for sample in cohort.samples],
-            against={name: "; ".join(reasons) for name, reasons in against.items() if reasons},
+            against=_against(stage, verdicts),
         ),
         bootstrap=stage.options.bootstrap,
         generator=stage.generator("comparison"),
         device=stage.device,
     )
+
+
+def _against(stage: Stage, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """Network → why it is not independent of one of the generators, whichever that is.
+
+    A generator that was aligned to a network wins in its space, against the run or another one.
+    """
+    reasons = {name: dict.fromkeys(found) for name, found in stage.against.items()}
+    for verdict in verdicts:  # a judge's thresholds may count against it too
+        found = dict.fromkeys(verdict.row["not_independent_because"])
+        reasons.setdefault(verdict.judge.info.name, {}).update(found)
+    return {name: "; ".join(found) for name, found in reasons.items() if found}
 
 
 def _measured(

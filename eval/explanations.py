@@ -268,6 +268,8 @@ def _kid(row: Mapping[str, Any], name: str, n: str) -> Measure:
         words = "Within what two sets of real images give: no difference found at this size."
     else:
         words = "Beyond what two sets of real images give: chance does not explain it."
+    if kid is not None and real is not None and row.get("kid_reference_note"):
+        words += f" {sentence(str(row['kid_reference_note']))}"
     return Measure(
         name=name,
         aim="lower is better",

@@ -9,9 +9,13 @@ import safetensors.torch
 from torch import Tensor
 
 from arra_med.errors import RequestError
-from arra_med.store import canonical_json, sha256_bytes, sha256_file, write_atomic
+from arra_med.store import PreparedFolder, canonical_json, sha256_bytes, sha256_file, write_atomic
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+LEARNED_FROM = "learned_from"
+"""Entry of the configuration: hashes of the pictures and patients that the network learned from."""
+
+_DIGITS = 16  # of a hash: 64 bits tell all pictures of a collection apart
 
 _AGAIN = "delete the folder, 'arra-med evaluate' fits it again"
 
@@ -21,13 +25,54 @@ def missing_files(folder: Path) -> list[str]:
     return [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
 
 
-def save_fitted(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write both files; no moment shows weights with another's configuration."""
+def save_fitted(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    prepared: PreparedFolder,
+) -> None:
+    """Write both files; no moment shows weights with another's configuration.
+
+    Args:
+        folder: theirs.
+        tensors: the weights.
+        config: what the network was fitted with.
+        prepared: the folder on whose training split it was fitted.
+    """
     weights = safetensors.torch.save(dict(tensors))
     (folder / CONFIG).unlink(missing_ok=True)
     write_atomic(folder / WEIGHTS, weights)
-    whole = {**config, "weights_sha256": sha256_bytes(weights)}
+    whole = {
+        **config,
+        LEARNED_FROM: source_hashes(prepared, "train"),
+        "weights_sha256": sha256_bytes(weights),
+    }
     write_atomic(folder / CONFIG, canonical_json(whole).encode())
+
+
+def source_hashes(prepared: PreparedFolder, split: str) -> dict[str, list[str]]:
+    """``pictures`` and ``patients`` of a split as hashes, each sorted and without repetition.
+
+    They are equal wherever a source was prepared again, at another size or split otherwise. A
+    picture is its source file's bytes. A patient is the identifier within its data set; drawn
+    collections (``seed`` among the data set's options) number the patients of every seed alike.
+    """
+    dataset: Mapping[str, Any] = prepared.manifest["config"]["dataset"]
+    collection = [dataset["name"], dataset.get("seed")]
+    columns = prepared.samples.select(["split", "source_sha256", "patient_id"]).to_pylist()
+    rows = [row for row in columns if row["split"] == split]
+    patients = {canonical_json([*collection, row["patient_id"]]) for row in rows}
+    return {
+        "pictures": sorted({str(row["source_sha256"])[:_DIGITS] for row in rows}),
+        "patients": sorted(sha256_bytes(patient.encode())[:_DIGITS] for patient in patients),
+    }
+
+
+def learned_from(folder: Path) -> dict[str, list[str]] | None:
+    """The :func:`source_hashes` of fitted weights; ``None`` if an older version wrote them."""
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    found: dict[str, list[str]] | None = config.get(LEARNED_FROM)
+    return found
 
 
 def load_fitted(folder: Path) -> dict[str, Tensor]:

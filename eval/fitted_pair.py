@@ -182,7 +182,7 @@ def fit(options: FittedPairOptions, prepared: PreparedFolder, device: torch.devi
         "vocabulary_sha256": _hash(vocabulary),
     }
     maps = _maps(features.astype(np.float64), texts, vocabulary, options)
-    save_fitted(options.weights, maps, config)
+    save_fitted(options.weights, maps, config, prepared)
 
 
 def _maps(

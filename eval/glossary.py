@@ -16,11 +16,12 @@ _TERMS = {
     "Encoder, extractor": "A frozen network that turns a picture into numbers. Distances under "
     "different encoders do not compare.",
     "False-match rate": "How many of 100 real pictures of other patients the search for copies "
-    "would call a copy. It is fixed beforehand and sets the limit.",
+    "takes for near copies. A rate that is fixed beforehand sets the limit; with few real pictures "
+    "to set it on, more pass.",
     "FD, Fréchet distance": "A distance between two sets of pictures under one encoder. With few "
     "pictures it is mostly bias, so it is read beside the value of two real sets of the same size.",
     "FD∞": "The Fréchet distance carried on to endlessly many pictures, by a line through its "
-    "values at several numbers of pictures. It is near 0 for equal sets and can come out slightly "
+    "values at several numbers of patients. It is near 0 for equal sets and can come out slightly "
     "negative.",
     "Fit of picture and text": "How similar an encoder of pictures and texts finds a picture and "
     "its prompt, on a scale where shuffled prompts give 0 and real images with their own text 1.",
@@ -36,8 +37,8 @@ _TERMS = {
     "Missed finding": "The prompt asks for a finding, and the judge does not see it.",
     "MS-SSIM": "Multi-scale structural similarity of two pictures; 1 is identical. Used in two "
     "ways here, which have different aims.",
-    "Near copy": "A generated picture that is nearer to a training picture than the limit, which "
-    "nearly no real picture of another patient is.",
+    "Near copy": "A generated picture that is nearer to a training picture than the limit. A few "
+    "real pictures of other patients are, too: it need not be a copy.",
     "p value": "How often a difference at least as large would arise by chance if there were none.",
     "Planted copy": "A training picture, unchanged or slightly changed, put among those searched: "
     "whether it is found tells whether the search can be believed.",

@@ -156,6 +156,7 @@ def fit(options: ProbeOptions, prepared: PreparedFolder, device: torch.device) -
             "findings": findings,
             "not_judged": _not_judged(counts, findings, options.min_positives),
         },
+        prepared,
     )
 
 

@@ -1,7 +1,7 @@
 """What the parts of one evaluation share: pictures, generators, networks, streams of numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -64,6 +64,8 @@ class Stage:
         model: what the generated folder says of its generator.
         seed: of all draws.
         device: where networks run and distances are computed.
+        against: network → why it is not independent of some generator, the run or a peer; grows
+            with every call of :meth:`objections`.
     """
 
     options: Evaluation
@@ -75,6 +77,7 @@ class Stage:
     model: Mapping[str, Any]
     seed: int
     device: torch.device
+    against: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def generators(self) -> dict[str, Drawn]:
@@ -101,15 +104,24 @@ class Stage:
         return self.likeness(self.cohort)
 
     def objections(self, identity: Mapping[str, Any], info: EvaluatorInfo) -> list[str]:
-        """Why a network is not independent of this run."""
-        return objections(
-            identity,
-            called=info.name,
-            saw=info.saw,
-            teacher=self.model.get("teacher"),
-            dataset=self.cohort.dataset,
-            split=self.cohort.split,
-        )
+        """Why a network is not independent of this run; of its peers, :attr:`against` has it."""
+        models = [("the run", self.model)]
+        models += [(name, peer.model) for name, peer in self.peers.items()]
+        own, *theirs = [
+            objections(
+                identity,
+                called=info.name,
+                saw=info.saw,
+                teacher=model.get("teacher"),
+                generator=name,
+                dataset=self.cohort.dataset,
+                split=self.cohort.split,
+            )
+            for name, model in models
+        ]
+        known = self.against.setdefault(info.name, [])
+        known += dict.fromkeys(r for reasons in (own, *theirs) for r in reasons if r not in known)
+        return own
 
     def predict(
         self, evaluator: Evaluator, pictures: PictureSource, what: str

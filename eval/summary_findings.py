@@ -17,6 +17,7 @@ from arra_med.eval.formatting import (
 from arra_med.eval.summary_answer import Answer, Verdict, cannot_say
 from arra_med.eval.summary_evidence import (
     CHANCE,
+    MIN_PICTURES,
     Results,
     judge_obstacle,
     primary_judge,
@@ -48,13 +49,13 @@ def show_what_was_asked(results: Results) -> Answer:
     if not judges:
         verdict = cannot_say(judge_obstacle(primary) or "No judge read the pictures.")
     elif not levels:
-        verdict = cannot_say("No mean over findings was computed.")
-    elif min(levels) == 2 and short:
+        verdict = cannot_say("No mean over findings has an interval.")
+    elif min(levels) == _YES and short:
         reason = f"Findings can be recognised, but not followed: {listed(short)}."
         verdict = ("In part", "mixed", reason)
     else:
         word, tone, reason = _ASKED[min(levels)]
-        if short and min(levels) > 0:
+        if short and min(levels) == _IN_PART:
             reason += f" Not followed, either: {listed(short)}."
         verdict = (word, tone, reason)
     return Answer.of(
@@ -74,18 +75,20 @@ def show_what_was_asked(results: Results) -> Answer:
             f"{decimal(CEILING_GAP)} below the judge's value on real images, no scored finding's "
             f"interval reaches {decimal(CHANCE)}, and neither view nor side, where an independent "
             f"model tested them, lies more than {decimal(CEILING_GAP)} below real images, nor does "
-            "the text's fit reach that of shuffled prompts. No sign of it: the mean's interval "
-            f"reaches {decimal(CHANCE)}. In part: anything between. Cannot say: no such judge."
+            "the text's fit reach that of shuffled prompts. Not shown: the mean's interval reaches "
+            f"{decimal(CHANCE)}; coloured as poor if it ends below {decimal(GOOD_AUROC)}. In part: "
+            "anything between. Cannot say: no such judge, or no interval."
         ),
     )
 
 
+_NOT_SHOWN = (
+    "That the judge can tell pictures with an asked finding from those without was not shown: the "
+    f"interval of its mean AUROC reaches {decimal(CHANCE)}"
+)
 _ASKED: tuple[Verdict, ...] = (
-    (
-        "No sign of it",
-        "poor",
-        "The judge cannot tell pictures with an asked finding from those without.",
-    ),
+    ("Not shown", "poor", f"{_NOT_SHOWN}, and ends below {decimal(GOOD_AUROC)}."),
+    ("Not shown", "unknown", f"{_NOT_SHOWN}, and {decimal(GOOD_AUROC)} too."),
     (
         "In part",
         "mixed",
@@ -97,6 +100,7 @@ _ASKED: tuple[Verdict, ...] = (
         "What a prompt asks for can be recognised almost as well as in real images.",
     ),
 )
+_IN_PART, _YES = 2, 3
 
 
 def judges_agreement(results: Results) -> str | None:
@@ -134,7 +138,7 @@ def invent_or_miss(results: Results) -> Answer:
     if not judges:
         verdict = cannot_say(judge_obstacle(primary) or "No judge read the pictures.")
     elif not levels:
-        verdict = cannot_say("Missed and invented findings were not counted.")
+        verdict = cannot_say("Missed and invented findings were not set against real images.")
     else:
         level, decisive = min(levels, key=lambda pair: pair[0])
         word, tone, reason = _ERRORS[level]
@@ -142,14 +146,19 @@ def invent_or_miss(results: Results) -> Answer:
     return Answer.of(
         verdict,
         question="Do they invent or miss findings?",
-        sentences=(*_error_sentences(primary), *map(_error_summary, judges[1:])),
+        sentences=(
+            *_error_sentences(primary),
+            *map(_error_summary, judges[1:]),
+            *map(_more_sentence, judges),
+        ),
         rule=(
-            "More per 100 than on real images, missed or invented, whichever is larger; the worst "
-            f"independent judge counts. Rarely: at most {percent(FEW_MORE)} over all findings and "
-            f"at most {percent(MANY_MORE)} for each. Often: more than {percent(MANY_MORE)} over "
-            "all findings. Sometimes: anything between. Cannot say: no independent judge reads "
-            "real images well enough. The mean over findings is weighted by how often each was "
-            "asked, or was not to be there."
+            "More per 100 than on real images, missed or invented, over all findings; the worst "
+            "independent judge counts. Often: one of the two intervals lies above "
+            f"{percent(MANY_MORE)}. Rarely: neither reaches above {percent(FEW_MORE)}, each counts "
+            f"{MIN_PICTURES} cases or more, and no single finding has more than "
+            f"{percent(MANY_MORE)}. Sometimes: neither, and one interval lies above 0. Cannot say: "
+            "anything else, or no independent judge reads real images well enough. The mean over "
+            "findings is weighted by how often each was asked, or was not to be there."
         ),
     )
 
@@ -157,6 +166,10 @@ def invent_or_miss(results: Results) -> Answer:
 _ERRORS: tuple[Verdict, ...] = (
     ("Often", "poor", "Far more findings are missed or invented than in real images."),
     ("Sometimes", "mixed", "More often than the judge errs on real images."),
+    cannot_say(
+        "Neither was shown: that more are missed or invented than in real images, or that hardly "
+        "more are."
+    ),
     ("Rarely", "good", "Hardly more than the judge's own errors on real images."),
 )
 
@@ -182,11 +195,6 @@ class Pooled:
     highest: float
     worst: str
     worst_excess: float | None
-
-    @property
-    def excess(self) -> float | None:
-        """How much more often than on real images; ``None`` if that is not known."""
-        return None if self.real is None else self.value - self.real
 
 
 def _pooled(judge: Mapping[str, Any] | None, rate: str, weight: str) -> Pooled | None:
@@ -274,20 +282,43 @@ def _errors(judge: Mapping[str, Any] | None) -> tuple[Pooled | None, Pooled | No
     )
 
 
+def _more(judge: Mapping[str, Any]) -> tuple[Estimate, Estimate] | None:
+    """How many more per 100 are missed, and invented, than on real images, over all findings."""
+    overall: Mapping[str, Any] = judge.get("overall") or {}
+    missed = Estimate.read(overall.get("missed_more"))
+    invented = Estimate.read(overall.get("invented_more"))
+    return None if missed is None or invented is None else (missed, invented)
+
+
+def _more_sentence(judge: Mapping[str, Any]) -> str:
+    more = _more(judge)
+    if more is None:
+        return f"What {judge.get('name')} misses and invents was not set against real images."
+    missed, invented = (with_interval(estimate, 1) for estimate in more)
+    return (
+        f"More of 100 than on real images, to {judge.get('name')}: {missed} are missed, "
+        f"{invented} are invented."
+    )
+
+
 def _error_level(judge: Mapping[str, Any]) -> int | None:
-    """0 often, 1 sometimes, 2 rarely; ``None`` where it was not counted."""
-    missed, invented = _errors(judge)
-    if missed is None or invented is None:
+    """0 often, 1 sometimes, 2 not known, 3 rarely; ``None`` where it was not counted."""
+    more = _more(judge)
+    if more is None:
         return None
-    excess = [value for value in (missed.excess, invented.excess) if value is not None]
-    by_finding = [
-        value for value in (missed.worst_excess, invented.worst_excess) if value is not None
-    ]
-    if len(excess) < 2:
-        return None
-    if max(excess) > MANY_MORE:
+    low = max(0.0 if estimate.low is None else estimate.low for estimate in more)
+    if low > MANY_MORE:
         return 0
-    return 2 if max(excess) <= FEW_MORE and max(by_finding) <= MANY_MORE else 1
+    few = all(
+        estimate.high is not None
+        and estimate.high <= FEW_MORE
+        and (estimate.n or 0) >= MIN_PICTURES
+        for estimate in more
+    )
+    worst = [None if errors is None else errors.worst_excess for errors in _errors(judge)]
+    if few and all(excess is not None and excess <= MANY_MORE for excess in worst):
+        return 3
+    return 1 if low > 0 else 2
 
 
 def _auroc_sentences(results: Results) -> list[str]:
@@ -320,15 +351,15 @@ def _auroc_sentences(results: Results) -> list[str]:
 
 
 def _asked_level(judge: Mapping[str, Any]) -> int | None:
-    """0 no sign of it, 1 in part, 2 yes; ``None`` without a mean over findings."""
+    """Place in :data:`_ASKED`; ``None`` without a mean over findings that has an interval."""
     made, real = _mean(judge, "auroc_generated"), _mean(judge, "auroc_real")
-    if made is None:
+    if made is None or made.low is None or made.high is None:
         return None
-    if made.low is None or made.low <= CHANCE:
-        return 0
+    if made.low <= CHANCE:
+        return 0 if made.high < GOOD_AUROC else 1
     near = real is not None and made.value >= real.value - CEILING_GAP
     unsure = any(_at_chance(row) for row in scored_rows(judge))
-    return 2 if made.low >= GOOD_AUROC and not unsure and near else 1
+    return _YES if made.low >= GOOD_AUROC and not unsure and near else _IN_PART
 
 
 def _at_chance(row: Mapping[str, Any]) -> bool:

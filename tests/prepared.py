@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from arra_med.images import encode_png
 from arra_med.schema import Sample, images_schema, sample_row, samples_schema
-from arra_med.store import PartWriter, PreparedFolder
+from arra_med.store import PartWriter, PreparedFolder, sha256_bytes
 
 
 def save_prepared(
@@ -30,7 +30,10 @@ def save_prepared(
             table = pa.table({"key": keys, "image": pictures}, schema=images_schema())
             name = f"images/part-{part:05d}.parquet"
             writer.write_part(part, {name: table}, {"samples": len(chosen)})
-        rows = [sample_row(s, sha256="0" * 64, width=size, height=size) for s, _ in items]
+        rows = [
+            sample_row(sample, sha256=sha256_bytes(pixels.tobytes()), width=size, height=size)
+            for sample, pixels in items
+        ]
         samples = pa.Table.from_pylist(rows, samples_schema(list(items[0][0].labels)))
         files = {"samples.parquet": samples, "excluded.jsonl": b""}
         writer.finish(num_parts, files, summary={"channels": channels})

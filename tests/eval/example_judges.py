@@ -119,6 +119,8 @@ def judges() -> list[Results]:
                 "auroc_real": estimate(0.902, 0.014),
                 "auroc_generated": estimate(0.77, 0.028),
                 "auroc_difference": estimate(-0.132, 0.026),
+                "missed_more": {"value": 9.0, "low": 6.1, "high": 11.9, "n": 334},
+                "invented_more": {"value": 10.1, "low": 8.2, "high": 12.0, "n": 1226},
             },
         },
         common
@@ -131,6 +133,8 @@ def judges() -> list[Results]:
                 "auroc_real": estimate(0.83, 0.02),
                 "auroc_generated": estimate(0.777, 0.03),
                 "auroc_difference": estimate(-0.053, 0.03),
+                "missed_more": {"value": 4.8, "low": 1.9, "high": 7.7, "n": 207},
+                "invented_more": {"value": 3.9, "low": 1.6, "high": 6.2, "n": 573},
             },
         },
     ]

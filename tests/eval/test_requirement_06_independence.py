@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from arra_med.config import PluginConfig
@@ -10,6 +11,7 @@ from arra_med.eval.independence import objections
 from arra_med.eval.judge_cnn import CnnJudge
 from arra_med.eval.probe import ProbeOptions
 from arra_med.eval.teacher_extractor import TeacherExtractor, TeacherExtractorOptions
+from arra_med.settings.results import OtherPictures
 from arra_med.teachers.linear import LinearOptions, LinearTeacher
 from tests.eval.little import QUICK, generation_rows, pictures_for, read, write_generated
 
@@ -49,6 +51,63 @@ def test_own_teacher_alone_is_incomplete_and_an_independent_judge_completes_it(
     assert both["status"] == "complete"
     assert [judge["independent"] for judge in both["judges"]] == [False, True]
     assert [row["independent"] for row in both["fidelity"]] == [False, True]
+
+
+@pytest.mark.parametrize("aligned", ["the run", "peer"])
+def test_a_generator_does_not_win_in_its_own_teacher_s_space(base, little, run, tmp_path, aligned):
+    """Whichever of the two was aligned, no difference in that space is tested."""
+    linear = LinearOptions(weights=tmp_path / "teacher", dimension=16, epochs=2)
+    LinearTeacher.fit(linear, little, CPU)
+    rows = generation_rows(little)
+    for name, folder in (("the run", "generated"), ("peer", "peer")):
+        teacher = LinearTeacher.identity(linear) if name == aligned else None
+        write_generated(
+            tmp_path / folder, rows, pictures_for(little, rows, seed=len(name)),
+            model={"name": name, "teacher": teacher},
+        )  # fmt: skip
+    own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
+    space = PluginConfig(name="teacher", options=own)
+    probe = PluginConfig(
+        name="probe",
+        options=ProbeOptions(weights=tmp_path / "probe", extractor=space, min_positives=5),
+    )
+    cnn = PluginConfig(name="cnn", options=CnnOptions(weights=base / "judge", **QUICK))
+    results = read(
+        run(
+            judges=(probe, cnn),
+            extractors=(space, cnn),
+            others=(OtherPictures(name="peer", folder=tmp_path / "peer"),),
+        )
+    )
+    independent = [aligned == "peer", True]
+    assert [judge["independent"] for judge in results["judges"]] == independent
+    assert [row["independent"] for row in results["fidelity"]] == independent
+    judge, extractor = results["judges"][0]["name"], results["fidelity"][0]["extractor"]
+    measures = results["comparison"]["measures"]
+    refused = [row for row in measures if "not tested" in str(row.get("subject_note"))]
+    assert all(aligned in row["subject_note"] for row in refused)
+    words = [str(row["subject"]) for row in refused]
+    assert any(judge in subject for subject in words)
+    assert any(extractor in subject for subject in words)
+    tested = [str(row["subject"]) for row in results["comparison"]["differences"]]
+    assert not any(judge in subject or extractor in subject for subject in tested)
+    assert any("cnn-32" in subject for subject in tested)
+
+
+def test_the_teacher_in_another_file_is_known_by_its_name():
+    """At any depth of the identity; names that stand for many networks, by architecture too."""
+    facts = {"dataset": "mimic-cxr", "split": "test"}
+    teacher = {"name": "biomedclip", "weights_sha256": "aa"}
+    extractor = {"plugin": "teacher", "teacher": teacher | {"weights_sha256": "bb"}}
+    for identity in (extractor, {"plugin": "probe", "name": "probe on it", "extractor": extractor}):
+        [reason] = objections(identity, called="ours", teacher=teacher, **facts)
+        assert reason == "ours bears the name of the teacher the run was aligned to"
+        assert objections(identity, teacher={"name": "medsam", "weights": "aa"}, **facts) == []
+    vit = {"name": "timm", "weights_sha256": "aa", "architecture": "vit_small"}
+    for architecture, found in (("vit_small", 1), ("resnet50", 0)):
+        other = vit | {"weights_sha256": "bb", "architecture": architecture}
+        identity = {"plugin": "teacher", "teacher": other}
+        assert len(objections(identity, teacher=vit, **facts)) == found
 
 
 def test_a_network_that_saw_the_data_set_is_not_independent(base):

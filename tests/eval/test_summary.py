@@ -4,14 +4,17 @@ import copy
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
-from arra_med.eval.caveats import where_it_fails, worth
+from arra_med.eval import consistency
+from arra_med.eval.caveats import fails, where_it_fails, worth
 from arra_med.eval.checklist import checklist
 from arra_med.eval.explanations import (
     primary_judge,
     scored_findings,
 )
+from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.summary import answers
 from arra_med.eval.summary_findings import invent_or_miss, judges_agreement, show_what_was_asked
 from arra_med.eval.summary_privacy import could_recognise
@@ -62,7 +65,8 @@ def test_the_worst_independent_encoder_counts_and_a_dependent_one_never(results:
         (ends(0.88, 0.84, 0.92), ends(0.92, 0.9, 0.94), "Yes"),
         (ends(0.84, 0.81, 0.87), ends(0.95, 0.94, 0.96), "In part"),  # 0.11 under the ceiling
         (ends(0.84, 0.79, 0.89), ends(0.9, 0.88, 0.92), "In part"),  # the interval reaches 0.79
-        (ends(0.55, 0.49, 0.61), ends(0.9, 0.88, 0.92), "No sign of it"),
+        (ends(0.55, 0.49, 0.61), ends(0.9, 0.88, 0.92), "Not shown"),
+        ({"value": 0.95, "low": None, "high": None}, ends(0.9, 0.88, 0.92), "Cannot say"),
         (ends(0.88, 0.84, 0.92), ends(0.69, 0.6, 0.75), "Cannot say"),  # the judge is too weak
         (None, ends(0.9, 0.88, 0.92), "Cannot say"),
         (ends(0.88, 0.84, 0.92), None, "Cannot say"),
@@ -70,6 +74,17 @@ def test_the_worst_independent_encoder_counts_and_a_dependent_one_never(results:
 )
 def test_show_what_was_asked(results: Any, made: Any, real: Any, verdict: str) -> None:
     assert show_what_was_asked(judged(results, made, real)).verdict == verdict
+
+
+@pytest.mark.parametrize(("high", "tone"), [(0.79, "poor"), (0.9, "unknown")])
+def test_an_interval_that_reaches_chance_shows_nothing(
+    results: Any, high: float, tone: str
+) -> None:
+    answer = show_what_was_asked(
+        judged(results, ends(0.72, 0.48, high), ends(0.9, 0.88, 0.92))
+    )  # fmt: skip
+    assert (answer.verdict, answer.tone) == ("Not shown", tone)
+    assert "was not shown" in answer.headline
 
 
 def judged(results: Any, made: Any, real: Any, rows: int = 2) -> dict[str, Any]:
@@ -113,7 +128,9 @@ def test_a_judge_that_is_not_independent_settles_nothing(results: Any) -> None:
     results["judges"] = [results["judges"][0] | {"independent": False}]
     assert show_what_was_asked(results).verdict == "Cannot say"
     assert invent_or_miss(results).verdict == "Cannot say"
+    assert fails(results).verdict == "Cannot say"
     assert "not independent" in invent_or_miss(results).headline
+    assert "not independent" in fails(results).headline
 
 
 def test_the_first_independent_judge_is_shown_and_the_worst_counts(results: Any) -> None:
@@ -129,7 +146,7 @@ def test_the_first_independent_judge_is_shown_and_the_worst_counts(results: Any)
         "overall": {"auroc_generated": ends(0.5, 0.45, 0.55), "auroc_real": ends(0.9, 0.88, 0.92)},
     }
     both = judged(results, *STRONG) | {"judges": [good, chance]}
-    assert show_what_was_asked(both).verdict == "No sign of it"
+    assert show_what_was_asked(both).verdict == "Not shown"
     assert "Judges disagree, by up to 0.38" in str(judges_agreement(both))
     weak = {"auroc_generated": ends(0.5, 0.45, 0.55), "auroc_real": ends(0.69, 0.6, 0.75)}
     with_weak = both | {"judges": [good, chance | {"overall": weak}]}
@@ -141,28 +158,128 @@ def test_the_first_independent_judge_is_shown_and_the_worst_counts(results: Any)
     assert "same answer" in str(judges_agreement(results))
 
 
-def with_rates(results: Any, *rates: tuple[int, float, float]) -> Any:
-    """Findings with (asked, missed, missed on real) and nothing invented."""
+def with_rates(
+    results: Any, *rates: tuple[int, float, float], half: float | None = 2.0, **overall: Any
+) -> Any:
+    """Findings with (asked, missed, missed on real), an interval of ± ``half`` about what is missed
+    more over all of them, and as much invented as on real images."""
     rows = []
     for number, (asked, missed, real) in enumerate(rates):
         row = copy.deepcopy(results["judges"][0]["findings"][0])
-        row |= {"finding": f"f{number}", "positives": asked, "negatives": 10}
+        row |= {"finding": f"f{number}", "positives": asked, "negatives": 500}
         row |= {"missed_per_100": missed, "real_missed_per_100": real}
         rows.append(row | {"invented_per_100": 4.0, "real_invented_per_100": 4.0})
-    return results | {"judges": [results["judges"][0] | {"findings": rows}]}
+    asked = sum(number for number, _, _ in rates)
+    more = sum(number * (missed - real) for number, missed, real in rates) / asked
+    counted = {
+        "missed_more": {"value": more, "n": asked}
+        | {"low": half and more - half, "high": half and more + half},
+        "invented_more": ends(0.0, -1.0, 1.0) | {"n": 500 * len(rates)},
+    }
+    judge = results["judges"][0]
+    judge |= {"findings": rows, "overall": judge["overall"] | counted | overall}
+    return results | {"judges": [judge]}
 
 
 @pytest.mark.parametrize(
-    ("rates", "verdict"),
+    ("rates", "half", "verdict"),
     [
-        (((30, 14.0, 10.0),), "Rarely"),  # 4 more per 100
-        (((30, 16.0, 10.0),), "Sometimes"),  # 6 more
-        (((30, 31.0, 10.0),), "Often"),  # 21 more
-        (((970, 10.0, 10.0), (30, 31.0, 10.0)), "Sometimes"),  # 0.63 more over all, 21 in one
+        (((300, 12.0, 10.0),), 2.0, "Rarely"),  # 2 more per 100, at most 4
+        (((99, 12.0, 10.0),), 2.0, "Cannot say"),  # too few cases
+        (((300, 12.0, 10.0),), None, "Cannot say"),  # no interval
+        (((300, 14.0, 10.0),), 2.0, "Sometimes"),  # 2 to 6 more
+        (((300, 15.0, 10.0),), 39.0, "Cannot say"),  # −34 to 44
+        (((300, 31.0, 10.0),), 2.0, "Sometimes"),  # 19 to 23 more
+        (((300, 31.0, 10.0),), 0.5, "Often"),
+        (((970, 10.0, 10.0), (30, 31.0, 10.0)), 2.0, "Cannot say"),  # few over all, 21 in one
     ],
 )
-def test_invent_or_miss(results: Any, rates: Any, verdict: str) -> None:
-    assert invent_or_miss(with_rates(results, *rates)).verdict == verdict
+def test_invent_or_miss(results: Any, rates: Any, half: float | None, verdict: str) -> None:
+    answer = invent_or_miss(with_rates(results, *rates, half=half))
+    assert answer.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        (ends(2.0, -1.0, 5.0) | {"n": 100}, "Rarely"),
+        (ends(2.0, -1.0, 5.1) | {"n": 100}, "Cannot say"),
+        (ends(2.0, -1.0, 5.0) | {"n": 99}, "Cannot say"),
+        (ends(25.0, 20.1, 30.0) | {"n": 99}, "Often"),  # few cases do not excuse
+        (None, "Cannot say"),
+    ],
+)
+def test_what_is_invented_counts_as_what_is_missed(results: Any, more: Any, verdict: str) -> None:
+    changed = with_rates(results, (300, 10.0, 10.0), invented_more=more)
+    answer = invent_or_miss(changed)
+    assert answer.verdict == verdict
+    if more:
+        assert f"to cnn-judge-64: 0.0 (−2.0 to 2.0) are missed, {more['value']:.1f}" in " ".join(
+            answer.sentences
+        )
+
+
+def test_few_pictures_are_not_said_to_miss_rarely() -> None:
+    """The judge misses 20 of 100 on real pictures, 35 on generated ones; 20 show the finding."""
+    said = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels = np.array([1.0] * 20 + [0.0] * 60)
+        sides = {}
+        for side, missed in (("generated", 0.35), ("real", 0.2)):
+            seen = np.where(labels == 1, rng.random(80) > missed, rng.random(80) < 0.2)
+            sides[side] = np.where(seen, 0.75, 0.25)
+        verdicts = consistency.Verdicts(labels=labels, threshold=0.5, **sides)
+        bootstrap = ClusteredBootstrap(
+            [f"p{i}" for i in range(80)], replicates=200, generator=rng
+        )  # fmt: skip
+        row = {"finding": "Edema", "status": "scored", "positives": 20, "negatives": 60}
+        row |= consistency.judge_finding(verdicts, bootstrap)
+        overall = consistency.overall([verdicts], bootstrap)
+        judge = {"name": "j", "independent": True, "findings": [row], "overall": overall}
+        said.add(invent_or_miss({"judges": [judge]}).verdict)
+    assert "Rarely" not in said
+    assert "Cannot say" in said
+
+
+@pytest.mark.parametrize(
+    ("p", "high", "verdict", "tone"),
+    [
+        (0.04, -0.01, "2 of 2 findings", "poor"),
+        (0.05, -0.01, "Nothing shown", "mixed"),  # after correction for the number of findings
+        (None, -0.01, "Nothing shown", "mixed"),
+        (0.04, 0.0, "Nothing shown", "mixed"),
+    ],
+)
+def test_a_finding_fails_by_the_adjusted_p(
+    results: Any, p: float | None, high: float, verdict: str, tone: str
+) -> None:
+    changed = judged(results, *STRONG)
+    for row in changed["judges"][0]["findings"]:
+        row |= {"auroc_difference": ends(-0.1, -0.2, high), "auroc_difference_p_adjusted": p}
+    answer = fails(changed)
+    assert (answer.verdict, answer.tone) == (verdict, tone)
+
+
+def test_a_judge_that_is_too_weak_finds_no_failure(results: Any) -> None:
+    """Another one that may decide is asked in its place."""
+    changed = judged(results, ends(0.45, 0.4, 0.5), ends(0.55, 0.5, 0.6))
+    answer = fails(changed)
+    assert answer.verdict == "Cannot say"
+    assert "too weak" in answer.headline
+    changed["judges"].append(results["judges"][1])
+    assert fails(changed).verdict == "1 of 3 findings"
+    assert where_it_fails(changed)[0].startswith("Consolidation")
+
+
+def test_no_finding_is_named_hardest_that_the_judge_hardly_knows(results: Any) -> None:
+    changed = judged(results, *STRONG)
+    for row in changed["judges"][0]["findings"]:
+        row |= {"auroc_difference": ends(-0.1, -0.2, -0.05), "auroc_difference_p_adjusted": 0.01}
+        row["auroc_real"] = ends(0.65, 0.6, 0.7)
+    assert fails(changed).headline == (
+        "2 of 2 findings are recognised less surely than in real images."
+    )  # fmt: skip
 
 
 def test_rates_are_pooled_by_the_number_of_cases(results: Any) -> None:
@@ -228,8 +345,9 @@ def searched(results: Any, **changes: Any) -> dict[str, Any]:
         (0, 0.0, 0.0366, True, 99, "No copy found", "mixed"),
         (0, 0.0, 0.0061, False, 600, "Cannot say", "unknown"),
         (6, 0.0037, 0.0216, True, 600, "Suspects: 6", "mixed"),  # 1 in 100, as stated
-        (12, 0.0101, 0.0347, True, 600, "Yes: 12 copies", "poor"),
-        (12, 0.0101, 0.0347, False, 600, "Yes: 12 copies", "poor"),
+        (12, 0.0104, 0.0347, True, 600, "Suspects: 12", "mixed"),  # 400 held out allow for 2.7
+        (30, 0.0340, 0.0706, True, 600, "Yes: 30 matches, about 6 by chance", "poor"),
+        (30, 0.0340, 0.0706, False, 600, "Yes: 30 matches, about 6 by chance", "poor"),
     ],
 )
 def test_could_recognise(
@@ -243,6 +361,41 @@ def test_could_recognise(
     answer = could_recognise(changed)
     assert (answer.verdict, answer.tone) == (verdict, tone)
     assert any("exact 200 of 200" in sentence for sentence in answer.sentences)
+
+
+def test_matches_of_chance_are_not_called_copies(results: Any) -> None:
+    """20 held-out pictures, two limits just below the nearest of them: 2 of 21 come as near."""
+    spaces = [space | {"resolved": False} for space in results["memorisation"]["spaces"]]
+    few = {"n_held_out": 20, "n_generated": 200, "spaces": spaces}
+    by_chance = searched(results, **few, num_matches=60, share=ends(0.3, 0.2374, 0.3686))
+    answer = could_recognise(by_chance)
+    assert answer.verdict == "Suspects: 60"
+    assert "chance allows for as many" in answer.headline
+    assert (
+        "The limits let through about 9.5 in 100 real pictures of other patients, about 19 of 200; "
+        "resting on 20 held-out pictures, they may let through up to 34 in 100."
+    ) in answer.sentences
+    assert (
+        "Too few held-out pictures to set the limit at the rate that was wanted for cnn-64 and "
+        "pixels: there it lies just below the nearest of them, and may let through up to 17 in 100."
+    ) in answer.sentences
+    copied = searched(results, **few, num_matches=100, share=ends(0.5, 0.4287, 0.5713))
+    answer = could_recognise(copied)
+    assert answer.verdict == "Yes: 100 matches, about 19 by chance"
+    assert answer.headline == (
+        "100 pictures are as near to a training picture as a copy, more than chance allows, which "
+        "brings about 19."
+    )
+    by_chance["preflight"] = {"copies_of_training": {"num": 2, "pairs": []}}
+    assert could_recognise(by_chance).verdict == "Yes: 2 copies"
+
+
+def test_what_the_limits_rest_on_must_be_known_to_accuse(results: Any) -> None:
+    changes = {"num_matches": 600, "share": ends(1.0, 0.99, 1.0)}
+    assert could_recognise(searched(results, **changes)).verdict.startswith("Yes: 600 matches")
+    for unknown in ({"spaces": []}, {"n_held_out": None}, {"false_match_rate": None}):
+        answer = could_recognise(searched(results, **changes, **unknown))
+        assert answer.verdict == "Suspects: 600"
 
 
 def test_a_copy_pixel_for_pixel_is_a_copy_even_without_a_search(results: Any) -> None:
