@@ -82,8 +82,8 @@ def official_headers(text: str) -> str:
 
     Other archives start the first line with one, do not indent them, write them small
     (``Impression:``), leave the colon or the space behind it out, or lost their line breaks; their
-    blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``) are no
-    sections.
+    blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``)
+    are no sections.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _INLINE_HEADER.sub(lambda match: f"\n {match[1] or match[2]}:", text)

@@ -249,8 +249,9 @@ def _dict_rows(
     reader: Iterator[list[str]], path: Path, header: list[str], columns: Sequence[str] | None
 ) -> Iterator[tuple[int, Row | None]]:
     kept = [(i, name) for i, name in enumerate(header) if columns is None or name in columns]
+    read = int(getattr(reader, "line_num", 0))
     for cells in _csv_rows(reader, path):
-        number = int(getattr(reader, "line_num", 0))
+        number, read = read + 1, int(getattr(reader, "line_num", 0))  # a row may have many lines
         if not cells:  # a blank line is no row
             continue
         if len(cells) != len(header):

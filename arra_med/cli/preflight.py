@@ -209,7 +209,8 @@ def _as_text(checks: Sequence["FolderCheck"], absent: Sequence[str]) -> str:
     if not any(check.problems() for check in checks):
         lines.append("No problem was found.")
     if all(check.training is None for check in checks):
-        lines.append("Copies of training pictures were not looked for: name a prepared folder too.")
+        why = "not all folders are there yet" if absent else "name a prepared folder too"
+        lines.append(f"Copies of training pictures were not looked for: {why}.")
     return "\n".join(lines) + "\n"
 
 
