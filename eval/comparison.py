@@ -26,11 +26,7 @@ from arra_med.eval.comparison_statistics import (
     within,
 )
 from arra_med.eval.consistency import label_array
-from arra_med.eval.feature_stats import Array
-from arra_med.eval.fidelity import MAIN_NEIGHBOURS
-from arra_med.eval.intervals import (
-    ClusteredBootstrap,
-    Interval,
+from arra_med.eval.estimators import (
     Measure,
     Statistic,
     auroc,
@@ -39,6 +35,9 @@ from arra_med.eval.intervals import (
     ratio,
     weighted_mean,
 )
+from arra_med.eval.feature_stats import Array
+from arra_med.eval.fidelity import MAIN_NEIGHBOURS
+from arra_med.eval.intervals import ClusteredBootstrap, Interval
 from arra_med.eval.multiplicity import holm
 from arra_med.eval.prdc import memberships
 from arra_med.schema import ABSENT, PRESENT

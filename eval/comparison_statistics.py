@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arra_med.eval.estimators import Statistic
 from arra_med.eval.feature_stats import Array, as_features, as_pair
-from arra_med.eval.intervals import Interval, Statistic
+from arra_med.eval.intervals import Interval
 
 HALVES = 5
 """Random halves of the patients from which the variance is taken that generated pictures bring."""

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arra_med.eval.intervals import (
+from arra_med.eval.estimators import (
     Array,
-    ClusteredBootstrap,
     Measure,
     Statistic,
     auroc,
@@ -24,6 +23,7 @@ from arra_med.eval.intervals import (
     ratio,
     weighted_mean,
 )
+from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.multiplicity import holm
 from arra_med.schema import ABSENT, PRESENT, UNCERTAIN
 

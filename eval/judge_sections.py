@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from arra_med.eval import consistency, judging
-from arra_med.eval.intervals import Array
+from arra_med.eval.estimators import Array
 from arra_med.eval.judge import Judge
 from arra_med.eval.judging import Judged
 from arra_med.eval.laterality import SidedPictures, laterality_test

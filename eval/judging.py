@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from arra_med.eval import consistency
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.consistency import Verdicts
+from arra_med.eval.estimators import Array
 from arra_med.eval.inference import PictureSource
-from arra_med.eval.intervals import Array, ClusteredBootstrap
+from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.judge import Judge
 from arra_med.eval.prompt_labels import Mode, with_labels
 from arra_med.schema import PRESENT

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arra_med.errors import RequestError
-from arra_med.eval.intervals import ClusteredBootstrap, Interval, Measure, average, ratio
+from arra_med.eval.estimators import Measure, average, ratio
+from arra_med.eval.intervals import ClusteredBootstrap, Interval
 from arra_med.images import decode_png, encode_png
 from arra_med.schema import PRESENT
 from arra_med.sides import SIDES, Side, asked_sides, exchange_one_side

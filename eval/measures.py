@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.detail import fine_detail
+from arra_med.eval.estimators import Array, pair_mean, ratio, weighted_mean
 from arra_med.eval.fidelity import (
     NEIGHBOURS,
     Fidelity,
@@ -19,13 +20,7 @@ from arra_med.eval.fidelity import (
     fidelity,
     real_reference,
 )
-from arra_med.eval.intervals import (
-    Array,
-    ClusteredBootstrap,
-    pair_mean,
-    ratio,
-    weighted_mean,
-)
+from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.similarity import (
     diversity,
     feature_diversity,

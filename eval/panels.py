@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from arra_med.eval.cohort import Cohort
-from arra_med.eval.intervals import Array
+from arra_med.eval.estimators import Array
 from arra_med.eval.privacy import Closest
 from arra_med.schema import PRESENT
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from arra_med.eval.cohort import Cohort, Drawn
+from arra_med.eval.estimators import Array
 from arra_med.eval.evaluator import Evaluator, EvaluatorInfo
 from arra_med.eval.independence import objections
 from arra_med.eval.inference import FolderPictures, PictureSource, predict
-from arra_med.eval.intervals import Array
 from arra_med.eval.measures import Resampling
 from arra_med.eval.real_pictures import RealPictures, code_of
 from arra_med.eval.similarity import paired

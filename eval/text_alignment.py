@@ -14,12 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import comb
 
-from arra_med.eval.intervals import (
-    ClusteredBootstrap,
-    Measure,
-    difference,
-    weighted_mean,
-)
+from arra_med.eval.estimators import Measure, difference, weighted_mean
+from arra_med.eval.intervals import ClusteredBootstrap
 
 Array = NDArray[np.float64]
 Vectors = NDArray[np.float32] | NDArray[np.float64]

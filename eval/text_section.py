@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from arra_med.eval.cohort import Drawn
+from arra_med.eval.estimators import Array
 from arra_med.eval.image_text import ImageTextEncoder
-from arra_med.eval.intervals import Array
 from arra_med.eval.stage import Stage, described
 from arra_med.eval.text_alignment import PromptedPictures, Vectors, text_alignment
 from arra_med.registry import IMAGE_TEXT_ENCODERS

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from arra_med.datasets.views import is_known, normalise_view
-from arra_med.eval.intervals import ClusteredBootstrap, Interval, weighted_mean
+from arra_med.eval.estimators import weighted_mean
+from arra_med.eval.intervals import ClusteredBootstrap, Interval
 
 LEAST_TRAINING = 10
 """Training pictures that a view needs to be told from the others."""

@@ -4,16 +4,8 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
-from arra_med.eval.intervals import (
-    ClusteredBootstrap,
-    auroc,
-    average,
-    difference,
-    exact_share,
-    pair_mean,
-    ratio,
-    weighted_mean,
-)
+from arra_med.eval.estimators import auroc, average, difference, pair_mean, ratio, weighted_mean
+from arra_med.eval.intervals import ClusteredBootstrap, exact_share
 from arra_med.eval.measures import MOST_PAIRS
 from arra_med.eval.similarity import random_pairs, same_prompt_pairs
 

@@ -18,13 +18,8 @@ from arra_med.eval.consistency import (
     label_array,
     overall,
 )
-from arra_med.eval.intervals import (
-    ClusteredBootstrap,
-    auroc,
-    average,
-    difference,
-    weighted_mean,
-)
+from arra_med.eval.estimators import auroc, average, difference, weighted_mean
+from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.judging import Judged, findings_sections
 from arra_med.eval.multiplicity import holm
 
