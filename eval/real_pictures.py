@@ -21,12 +21,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import CellType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from arra_med.eval.picture_facts import PictureFacts
 from arra_med.store import (
@@ -50,9 +49,7 @@ _LIBRARIES = {
 """Package → its name in registries; of these the version is recorded in place of the code."""
 _OURS = __name__.partition(".")[0]
 _NO_PLUGIN = {_OURS, *_LIBRARIES, *sys.stdlib_module_names}
-_NO_CODE = (str, bytes, int, float, Tensor, np.ndarray, ModuleType, logging.Logger)
 _INSTALLED = {"site-packages", "dist-packages"}
-_EMPTY = CellType()  # of a variable that has no value yet
 _DIGEST = 64  # bytes before the data: its SHA-256, in hexadecimal
 
 T = TypeVar("T")
@@ -164,8 +161,8 @@ def code_of(network: nn.Module) -> str:
 
     Whoever writes a plug-in changes it without changing its weights: what the old one gave must
     not be set beside what the new one gives. Its code is every Python file of the packages (or
-    modules outside any) that the classes and functions of the two come from, and of what those
-    import. :class:`RealPictures` knows our own code and the libraries' versions.
+    modules outside any) that the classes of the two come from, and of what those import.
+    :class:`RealPictures` knows our own code and the libraries' versions.
     """
     hashes: dict[str, str] = {}
     waiting = {module.partition(".")[0] for module in _modules_of(network)}
@@ -184,30 +181,13 @@ def code_of(network: nn.Module) -> str:
 
 
 def _modules_of(network: nn.Module) -> Iterator[str]:
-    """Modules of the classes and functions of all that a network and its transform hold."""
-    waiting: list[Any] = [network, getattr(network, "transform", None)]
-    seen: dict[int, Any] = {}  # holds them, so that no two share an id
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, _NO_CODE) or id(part) in seen:
-            continue
-        seen[id(part)] = part
-        is_code = inspect.isclass(part) or inspect.isroutine(part)
-        code = part if is_code else type(part)
-        for one in code.__mro__ if inspect.isclass(code) else [code]:
+    """Modules of the classes that a network and its transform are of, base classes too."""
+    for part in [*network.modules(), getattr(network, "transform", None)]:
+        while isinstance(part, functools.partial):
+            part = part.func
+        code = part if inspect.isclass(part) or inspect.isroutine(part) else type(part)
+        for one in getattr(code, "__mro__", [code]):
             yield str(getattr(one, "__module__", None))
-        if isinstance(part, functools.partial):
-            waiting += [part.func, part.args, part.keywords]
-        elif inspect.ismethod(part):
-            waiting += [part.__self__, part.__func__]
-        elif inspect.isfunction(part):
-            waiting += [cell.cell_contents for cell in part.__closure__ or () if cell != _EMPTY]
-        elif isinstance(part, dict):
-            waiting += part.values()
-        elif isinstance(part, list | tuple | set | frozenset):
-            waiting += part
-        elif not is_code:
-            waiting.append(object.__getstate__(part))  # attributes, in slots too
 
 
 def _roots(package: str) -> list[Path]:
