@@ -196,6 +196,7 @@ def test_wrong_paths_get_a_sentence(
 ) -> None:
     (tmp_path / "run").mkdir()
     shutil.copytree(export, tmp_path / "run" / "export")
+    (tmp_path / "stopped" / "checkpoints").mkdir(parents=True)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     (tmp_path / "image").mkdir()
@@ -204,9 +205,10 @@ def test_wrong_paths_get_a_sentence(
         tmp_path / "nowhere": "does not exist",
         hub / "config.json": "is a file, expected a folder",
         tmp_path / "run": "is a run folder: ask for",
+        tmp_path / "stopped": "the folder of a run that did not end",
         tmp_path / "adapter": "it is a peft adapter",
         tmp_path / "image": "it is an image tokenizer's",
-        tmp_path: "it holds adapter, image, run",
+        tmp_path: "it holds adapter, image, run, stopped",
     }.items():
         caplog.clear()
         assert main(["info", str(path)]) == 2, path

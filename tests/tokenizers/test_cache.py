@@ -44,6 +44,17 @@ def tokenizer(original: PreparedFolder, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+def test_a_tokenizer_that_other_pictures_trained_is_named(
+    original: PreparedFolder, tokenizer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same pictures, split anew: those of the test split may have trained it."""
+    tokenize(copy(original, tmp_path / "same"), tokenizer, batch_size=8, device=CPU)
+    assert "was trained on another prepared folder" not in caplog.text
+    other = write_prepared(tmp_path / "other", num=20)
+    tokenize(other, tokenizer, batch_size=8, device=CPU)
+    assert "was trained on another prepared folder" in caplog.text
+
+
 def copy(original: PreparedFolder, folder: Path) -> PreparedFolder:
     shutil.copytree(original.folder, folder)
     return PreparedFolder(folder)
