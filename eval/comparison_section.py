@@ -98,7 +98,7 @@ def _compared(
             },
             real={encoder.info.name: encoder.real for encoder in encoders},
             real_patients=[str(sample["patient_id"]) for sample in cohort.samples],
-            against=_against(stage, verdicts),
+            against=_against(verdicts, encoders, readings),
         ),
         bootstrap=stage.options.bootstrap,
         generator=stage.generator("comparison"),
@@ -106,16 +106,20 @@ def _compared(
     )
 
 
-def _against(stage: Stage, verdicts: Sequence[Verdict]) -> dict[str, str]:
+def _against(
+    verdicts: Sequence[Verdict], encoders: Sequence[Encoder], readings: Sequence[Reading]
+) -> dict[str, str]:
     """Network → why it is not independent of one of the generators, whichever that is.
 
     A generator that was aligned to a network wins in its space, against the run or another one.
     """
-    reasons = {name: dict.fromkeys(found) for name, found in stage.against.items()}
-    for verdict in verdicts:  # a judge's thresholds may count against it too
-        found = dict.fromkeys(verdict.row["not_independent_because"])
-        reasons.setdefault(verdict.judge.info.name, {}).update(found)
-    return {name: "; ".join(found) for name, found in reasons.items() if found}
+    found = [(v.judge.info.name, v.row["not_independent_because"], v.of_peers) for v in verdicts]
+    found += [(e.info.name, e.against, e.of_peers) for e in encoders]
+    found += [(r.encoder, r.row["not_independent_because"], r.of_peers) for r in readings]
+    reasons: dict[str, dict[str, None]] = {}
+    for name, own, of_peers in found:  # a judge may be an extractor's network, under one name
+        reasons.setdefault(name, {}).update(dict.fromkeys([*own, *of_peers]))
+    return {name: "; ".join(each) for name, each in reasons.items() if each}
 
 
 def _measured(

@@ -57,6 +57,7 @@ class Encoder:
     ) -> None:
         self.info = extractor.info
         self.against = stage.objections(identity, extractor.info)
+        self.of_peers = stage.peer_objections(identity, extractor.info)
         self.fitted_splits: Sequence[str] = identity.get("fitted_splits", [])
         self._stage, self._extractor, self._identity = stage, extractor, identity
         self._wanted = {*pool.keys, *(sample["key"] for sample in stage.cohort.samples)}

@@ -23,12 +23,14 @@ class Verdict:
         row: of section ``judges``.
         judged: its probabilities.
         peers: generator → finding → ``(M,)`` its probabilities on that generator's pictures.
+        of_peers: why it is not independent of another generator.
     """
 
     judge: Judge
     row: dict[str, Any]
     judged: Judged
     peers: Mapping[str, Mapping[str, Array]]
+    of_peers: Sequence[str]
 
     @property
     def independent(self) -> bool:
@@ -85,7 +87,13 @@ def _ask(stage: Stage, judge: Judge, identity: Mapping[str, Any]) -> Verdict:
         )
         for name, peer in stage.peers.items()
     }
-    return Verdict(judge=judge, row=row, judged=judged, peers=peers)
+    return Verdict(
+        judge=judge,
+        row=row,
+        judged=judged,
+        peers=peers,
+        of_peers=stage.peer_objections(identity, judge.info),
+    )
 
 
 def laterality_section(stage: Stage, verdict: Verdict) -> tuple[dict[str, Any] | None, str | None]:

@@ -1,7 +1,7 @@
 """What the parts of one evaluation share: pictures, generators, networks, streams of numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -64,8 +64,6 @@ class Stage:
         model: what the generated folder says of its generator.
         seed: of all draws.
         device: where networks run and distances are computed.
-        against: network → why it is not independent of some generator, the run or a peer; grows
-            with every call of :meth:`objections`.
     """
 
     options: Evaluation
@@ -77,7 +75,6 @@ class Stage:
     model: Mapping[str, Any]
     seed: int
     device: torch.device
-    against: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def generators(self) -> dict[str, Drawn]:
@@ -104,24 +101,32 @@ class Stage:
         return self.likeness(self.cohort)
 
     def objections(self, identity: Mapping[str, Any], info: EvaluatorInfo) -> list[str]:
-        """Why a network is not independent of this run; of its peers, :attr:`against` has it."""
-        models = [("the run", self.model)]
-        models += [(name, peer.model) for name, peer in self.peers.items()]
-        own, *theirs = [
-            objections(
-                identity,
-                called=info.name,
-                saw=info.saw,
-                teacher=model.get("teacher"),
-                generator=name,
-                dataset=self.cohort.dataset,
-                split=self.cohort.split,
-            )
-            for name, model in models
-        ]
-        known = self.against.setdefault(info.name, [])
-        known += dict.fromkeys(r for reasons in (own, *theirs) for r in reasons if r not in known)
-        return own
+        """Why a network is not independent of this run."""
+        return self._objections(identity, info, "the run", self.model)
+
+    def peer_objections(self, identity: Mapping[str, Any], info: EvaluatorInfo) -> list[str]:
+        """Why it is not independent of one of the other generators, whichever that is."""
+        found = (
+            self._objections(identity, info, name, peer.model) for name, peer in self.peers.items()
+        )
+        return list(dict.fromkeys(reason for reasons in found for reason in reasons))
+
+    def _objections(
+        self,
+        identity: Mapping[str, Any],
+        info: EvaluatorInfo,
+        generator: str,
+        model: Mapping[str, Any],
+    ) -> list[str]:
+        return objections(
+            identity,
+            called=info.name,
+            saw=info.saw,
+            teacher=model.get("teacher"),
+            generator=generator,
+            dataset=self.cohort.dataset,
+            split=self.cohort.split,
+        )
 
     def predict(
         self, evaluator: Evaluator, pictures: PictureSource, what: str

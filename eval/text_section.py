@@ -23,12 +23,14 @@ class Reading:
         row: of section ``text``.
         generated: ``(N,)`` fit of each generated picture to its prompt.
         peers: generator → ``(M,)`` the same of its pictures.
+        of_peers: why it is not independent of another generator.
     """
 
     encoder: str
     row: dict[str, Any]
     generated: Array
     peers: Mapping[str, Array]
+    of_peers: Sequence[str]
 
 
 def read_prompts(stage: Stage, identities: Sequence[Mapping[str, Any]]) -> list[Reading]:
@@ -78,6 +80,7 @@ def _read(stage: Stage, encoder: ImageTextEncoder, identity: Mapping[str, Any]) 
         row=row,
         generated=_fit(pairs.generated, pairs.texts),
         peers={who: of_peer(peer.drawn, who) for who, peer in stage.peers.items()},
+        of_peers=stage.peer_objections(identity, encoder.info),
     )
 
 
