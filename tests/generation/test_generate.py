@@ -280,7 +280,7 @@ def test_what_is_missing_is_named(run: Run, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no exported model at .*arra-med train"):
         run("g", export=tmp_path / "none")
     (tmp_path / "run" / "checkpoints" / "step-00000001").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="did not end.*arra-med export"):
+    with pytest.raises(FileNotFoundError, match=r"did not end.*arra-med export"):
         run("g", export=tmp_path / "run" / "export")
     run("g")
     row = GeneratedFolder(tmp_path / "g").rows[0]
