@@ -164,11 +164,7 @@ class ArraModel(nn.Module):
         if not (alignment.enabled and alignment.weight > 0):
             return
         text_config = backbone.config.get_text_config()
-        if not 1 <= alignment.layer <= text_config.num_hidden_layers:
-            raise RequestError(
-                f"alignment.layer is {alignment.layer}, the backbone has blocks 1 to "
-                f"{text_config.num_hidden_layers}"
-            )
+        alignment.check_layer(text_config.num_hidden_layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.projector = Projector(

@@ -114,11 +114,8 @@ class Settings:
                 "add one, or set alignment.enabled to false"
             )
         llama = None if self.backbone is None else self.backbone.llama
-        if llama is not None and self.alignment.enabled and self.alignment.layer > llama.num_layers:
-            raise ValueError(
-                f"alignment.layer is {self.alignment.layer}, the backbone has blocks 1 to "
-                f"{llama.num_layers}"
-            )
+        if llama is not None and self.alignment.enabled:
+            self.alignment.check_layer(llama.num_layers)
 
 
 def section(value: T | None, name: str, verb: str) -> T:

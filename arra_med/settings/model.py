@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from arra_med.errors import RequestError
 from arra_med.settings.checks import not_negative, positive
 
 _BYTES = 259
@@ -123,3 +124,10 @@ class Alignment:
     def __post_init__(self) -> None:
         positive(self, "layer")
         not_negative(self, "weight")
+
+    def check_layer(self, num_blocks: int) -> None:
+        """Raise ``RequestError`` unless the backbone, of so many blocks, has the layer."""
+        if self.layer > num_blocks:
+            raise RequestError(
+                f"alignment.layer is {self.layer}, the backbone has blocks 1 to {num_blocks}"
+            )

@@ -151,8 +151,6 @@ def make_engine(
     config = deepspeed_config(training, world_size)
     if training.master_weights == "bf16" and training.zero_stage == 0:
         cast_weights(model, torch.bfloat16)
-    if training.zero_stage == 3 and world_size > 1:
-        model.agreed_chunks = functools.partial(_largest, device=device)
     if training.activation_checkpointing:
         model.checkpoint_activations(training.activation_checkpointing)
     if training.compile or (
@@ -177,13 +175,6 @@ def make_engine(
     if any(not parameter.requires_grad for parameter in model.parameters()):
         _leave_frozen_out(engine)
     return engine
-
-
-def _largest(number: int, *, device: torch.device) -> int:
-    """The largest of all ranks' numbers."""
-    largest = torch.tensor(number, device=device)
-    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
-    return int(largest)
 
 
 def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:

@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
@@ -99,6 +100,10 @@ class TrainingSet:
             return self.training.batch_size
         at_once = self.training.micro_batch_size * world_size
         return self.packing.rows_per_step(at_once, self.training.batch_size)
+
+    def counted_in_rows(self, world_size: int) -> Training:
+        """The settings with :meth:`rows_per_step` for a batch, as DeepSpeed counts it."""
+        return replace(self.training, batch_size=self.rows_per_step(world_size))
 
 
 class MicroBatches(Dataset[Batch]):

@@ -1,6 +1,5 @@
 """``train --dry-run``: what a run would be, without training a step."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +32,9 @@ def plan(settings: Settings, *, processes: int, rate: float | None) -> str:
     check_run_folder(settings, inputs)
     setup = Setup(settings, inputs)
     training = setup.training
-    rows = setup.train_set.rows_per_step(processes)
-    deepspeed_config(replace(training, batch_size=rows), processes)  # refuses what does not divide
+    in_rows = deepspeed_config(setup.train_set.counted_in_rows(processes), processes)
     trained, every = parameter_counts(setup.model)
-    batches = rows // (training.micro_batch_size * processes)
+    batches = in_rows["gradient_accumulation_steps"]
     tokens = _tokens_a_step(setup)
     lines = [
         setup.describe(),

@@ -5,7 +5,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,9 +72,11 @@ class Trainer:
             keep_best=self.training.keep_best,
         )
         setup.image_tokenizer.to(device)
+        if self.training.zero_stage == 3:  # each chunk gathers the head's shards
+            setup.model.agreed_chunks = lambda number: self.agreement.largest(number)[0]
         self.engine = make_engine(
             setup.model,
-            replace(self.training, batch_size=setup.train_set.rows_per_step(world_size)),
+            setup.train_set.counted_in_rows(world_size),
             device=device,
             total_steps=setup.total_steps,
             world_size=world_size,
