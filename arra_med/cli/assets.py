@@ -213,8 +213,10 @@ def _check(config: Path | None, overrides: Sequence[str], root: Path) -> None:
     from arra_med.assets.check import check, recorded
     from arra_med.assets.record import installed
 
-    here = [recorded(folder) for folder in installed(root)]
-    assets = _needed(config, overrides) if config else here
+    if config is not None:
+        assets = _needed(config, overrides)
+    else:
+        assets = [recorded(folder) for folder in installed(root)]
     findings = check(assets, root)
     for finding in findings:
         state = "ok" if finding.is_right else "missing" if finding.missing else "damaged"
