@@ -21,7 +21,7 @@ from arra_med.model.backbones import context_length
 from arra_med.model.chameleon_import import is_chameleon, load_chameleon
 from arra_med.model.chameleon_layout import checkpoint_layout
 from arra_med.model.export import Export, load_export
-from arra_med.model.exported import ARRA
+from arra_med.model.exported import ARRA, unended_run
 from arra_med.model.precision import DTYPES, cast_weights
 from arra_med.settings import Generation
 from arra_med.store import (
@@ -85,12 +85,8 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
             "with 'arra-med train' (backbone.pretrained) and draw with the export"
         )
     if not (folder / MANIFEST).is_file():
-        run = folder if (folder / "checkpoints").is_dir() else folder.parent
-        if any((run / "checkpoints").glob("*")):
-            raise FileNotFoundError(
-                f"no exported model at {folder}, but {run} holds checkpoints of a run that did not "
-                "end: 'arra-med train' goes on with it, 'arra-med export' makes a model of one"
-            )
+        if said := unended_run(folder) or unended_run(folder.parent):
+            raise FileNotFoundError(f"no exported model at {folder}: {said}")
         raise FileNotFoundError(
             f"no exported model at {folder} ({MANIFEST} is missing): run 'arra-med train', or "
             "point paths.export at the export folder of a finished run, at a published checkpoint "

@@ -14,7 +14,7 @@ from typing import Any
 from arra_med.assets.folder import asset_path
 from arra_med.assets.listing import read_object, read_shards
 from arra_med.errors import RequestError
-from arra_med.model.exported import ARRA
+from arra_med.model.exported import ARRA, unended_run
 from arra_med.registry import TOKENIZERS
 from arra_med.store import MANIFEST, check_files
 
@@ -210,11 +210,8 @@ def _config_file(folder: Path) -> Path:
     inside = sorted(path.name for path in folder.iterdir())
     if (folder / "export" / MANIFEST).is_file():
         raise FileNotFoundError(f"{folder} is a run folder: ask for {folder / 'export'}")
-    if (folder / "checkpoints").is_dir():
-        raise FileNotFoundError(
-            f"{folder} is the folder of a run that did not end: 'arra-med train' goes on with it, "
-            "'arra-med export' makes a model of a checkpoint"
-        )
+    if said := unended_run(folder):
+        raise FileNotFoundError(said)
     if "adapter_config.json" in inside:
         hint = "it is a peft adapter, which needs its base model: merge the two and save the result"
     else:

@@ -1,4 +1,4 @@
-"""The image tokens that an export already has, so that it can be trained on."""
+"""What an export has that can be trained on, its image tokens, and a run that has no export yet."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,16 @@ from arra_med.model.layout import ImageLayout
 
 ARRA = "arra.json"
 """In an export: the layout, and what the model was trained with."""
+
+
+def unended_run(folder: Path) -> str | None:
+    """What to tell of a run folder that has checkpoints, ``None`` of any other folder."""
+    if not any((folder / "checkpoints").glob("*")):
+        return None
+    return (
+        f"{folder} is the folder of a run that did not end: 'arra-med train' goes on with it, "
+        "'arra-med export' makes a model of a checkpoint"
+    )
 
 
 def exported_layout(

@@ -196,7 +196,7 @@ def test_wrong_paths_get_a_sentence(
 ) -> None:
     (tmp_path / "run").mkdir()
     shutil.copytree(export, tmp_path / "run" / "export")
-    (tmp_path / "stopped" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "stopped" / "checkpoints" / "step-00000001").mkdir(parents=True)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     (tmp_path / "image").mkdir()
