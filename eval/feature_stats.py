@@ -5,7 +5,7 @@ formulae and a pairwise algorithm for computing sample variances", Stanford STAN
 sums of squares lose the covariance of features whose mean is far from zero.
 """
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -129,6 +129,18 @@ def as_features(features: ArrayLike) -> Array:
     if bad:
         raise ValueError(f"{bad} of {len(values)} feature vectors hold NaN or infinity")
     return values.astype(np.float64, copy=False)
+
+
+def patients_of(n: int, clusters: ArrayLike | None) -> NDArray[Any]:
+    """``(n,)`` the patient of each vector; its own where none is known.
+
+    Raises:
+        ValueError: on another number of them.
+    """
+    names = np.arange(n) if clusters is None else np.asarray(clusters)
+    if names.shape != (n,):
+        raise ValueError(f"expected {n} clusters, one a vector, got {len(names)}")
+    return names
 
 
 def as_pair(x: ArrayLike, y: ArrayLike, *, least: int) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from arra_med.eval.feature_stats import Array, FeatureStats, as_pair
+from arra_med.eval.feature_stats import Array, FeatureStats, as_pair, patients_of
 from arra_med.eval.frechet import (
     LEAST_PER_DIMENSION,
     FrechetInfinity,
@@ -96,15 +96,14 @@ def fidelity(
     a, b = as_pair(real, generated, least=1)
     fewest, dimension = min(len(a), len(b)), a.shape[1]
     patients = [
-        len(np.unique(_whose(len(values), clusters)))
+        len(np.unique(patients_of(len(values), clusters)))
         for values, clusters in ((a, real_clusters), (b, generated_clusters))
     ]
-    distance, kid_note = None, "needs pictures of at least two patients in each set"
-    if min(patients) >= 2:
-        distance, kid_note = kid(
-            a, b, generator=generator, clusters_x=real_clusters, clusters_y=generated_clusters,
-            bootstrap=bootstrap,
-        ), ""  # fmt: skip
+    several = min(patients) >= 2
+    distance = kid(
+        a, b, generator=generator, clusters_x=real_clusters, clusters_y=generated_clusters,
+        bootstrap=bootstrap,
+    ) if several else None  # fmt: skip
     fd, infinity, fd_note = None, None, _fd_note(fewest, dimension, forced=forced)
     if fewest >= 2 and (forced or not fd_note):
         fd = frechet_distance(a, b, device=device)
@@ -123,7 +122,7 @@ def fidelity(
         fd_infinity=infinity,
         fd_note=fd_note,
         kid=distance,
-        kid_note=kid_note,
+        kid_note="" if several else "needs pictures of at least two patients in each set",
         prdc={k: members[k].shares for k in ks},
         prdc_note=f"not given for k = {', '.join(missing)}: {fewest} pictures" if missing else "",
     )
@@ -189,8 +188,8 @@ def real_reference(
         ValueError: on other shapes or types, or if there is not one picture for each side.
     """
     values, others = as_pair(real, real if pool is None else pool, least=1)
-    of_real = _whose(len(values), clusters)
-    of_others = of_real if pool is None else _whose(len(others), pool_clusters)
+    of_real = patients_of(len(values), clusters)
+    of_others = of_real if pool is None else patients_of(len(others), pool_clusters)
     results, note = [], ""
     if pool is not None and len(others) < size:
         note = f"{len(others)} real pictures of other patients stand for {size} generated ones"
@@ -271,8 +270,8 @@ def by_group(
     """
     a, b = as_pair(real, generated, least=1)
     others = a[:0] if pool is None else as_pair(real, pool, least=0)[1]
-    of_a, of_b = _whose(len(a), clusters), _whose(len(b), generated_clusters)
-    of_others = _whose(len(others), pool_clusters)
+    of_a, of_b = patients_of(len(a), clusters), patients_of(len(b), generated_clusters)
+    of_others = patients_of(len(others), pool_clusters)
     rows = []
     for name, (of_real, of_generated) in groups.items():
         of_pool = (pool_groups or {}).get(name, np.zeros(len(others), bool))
@@ -341,7 +340,8 @@ def _infinity(
     except ValueError as error:  # too few patients for it
         return None, f"no limit for many pictures: {error}"
     pictures = min(len(a), len(b))
-    patients = min(len(np.unique(_whose(len(z), c))) for z, c in ((a, clusters_a), (b, clusters_b)))
+    sides = (a, clusters_a), (b, clusters_b)
+    patients = min(len(np.unique(patients_of(len(x), of))) for x, of in sides)
     if patients < LEAST_PER_DIMENSION * a.shape[1] <= pictures:
         return value, (
             f"the limit for many pictures is biased upwards: {patients} patients are fewer than "
@@ -366,14 +366,6 @@ def _values(x: _Side, y: _Side, *, forced: bool, device: torch.device) -> dict[s
         "kid": distance,
         **asdict(shares),
     }
-
-
-def _whose(n: int, clusters: Sequence[str] | None) -> NDArray[Any]:
-    """``(n,)`` the patient of each picture; its own where none is known."""
-    names = np.arange(n) if clusters is None else np.asarray(clusters)
-    if names.shape != (n,):
-        raise ValueError(f"expected {n} clusters, one a picture, got {len(names)}")
-    return names
 
 
 def _halves(

@@ -9,6 +9,7 @@ import safetensors.torch
 from torch import Tensor
 
 from arra_med.errors import RequestError
+from arra_med.schema import SPLITS
 from arra_med.store import PreparedFolder, canonical_json, sha256_bytes, sha256_file, write_atomic
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -44,14 +45,14 @@ def save_fitted(
     write_atomic(folder / WEIGHTS, weights)
     whole = {
         **config,
-        LEARNED_FROM: source_hashes(prepared, "train"),
+        LEARNED_FROM: source_hashes(prepared)["train"],
         "weights_sha256": sha256_bytes(weights),
     }
     write_atomic(folder / CONFIG, canonical_json(whole).encode())
 
 
-def source_hashes(prepared: PreparedFolder, split: str) -> dict[str, list[str]]:
-    """``pictures`` and ``patients`` of a split as hashes, each sorted and without repetition.
+def source_hashes(prepared: PreparedFolder) -> dict[str, dict[str, list[str]]]:
+    """Split → its ``pictures`` and ``patients`` as hashes, each sorted and without repetition.
 
     They are equal wherever a source was prepared again, at another size or split otherwise. A
     picture is its source file's bytes. A patient is the identifier within its data set; drawn
@@ -59,12 +60,17 @@ def source_hashes(prepared: PreparedFolder, split: str) -> dict[str, list[str]]:
     """
     dataset: Mapping[str, Any] = prepared.manifest["config"]["dataset"]
     collection = [dataset["name"], dataset.get("seed")]
-    columns = prepared.samples.select(["split", "source_sha256", "patient_id"]).to_pylist()
-    rows = [row for row in columns if row["split"] == split]
-    patients = {canonical_json([*collection, row["patient_id"]]) for row in rows}
+    pictures: dict[str, set[str]] = {split: set() for split in SPLITS}
+    patients: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for row in prepared.samples.select(["split", "source_sha256", "patient_id"]).to_pylist():
+        pictures[row["split"]].add(str(row["source_sha256"])[:_DIGITS])
+        patients[row["split"]].add(canonical_json([*collection, row["patient_id"]]))
     return {
-        "pictures": sorted({str(row["source_sha256"])[:_DIGITS] for row in rows}),
-        "patients": sorted(sha256_bytes(patient.encode())[:_DIGITS] for patient in patients),
+        split: {
+            "pictures": sorted(pictures[split]),
+            "patients": sorted(sha256_bytes(one.encode())[:_DIGITS] for one in patients[split]),
+        }
+        for split in SPLITS
     }
 
 

@@ -15,7 +15,6 @@ from arra_med.errors import RequestError
 from arra_med.eval.evaluator import Fitted
 from arra_med.eval.fitted_files import learned_from, source_hashes
 from arra_med.registry import Registry
-from arra_med.schema import SPLITS
 from arra_med.store import PreparedFolder
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def ready_identity(
     if identity["fitted_on"] != prepared.content_hash:
         learned = learned_from(plugin.options.weights)
         if learned is None and source is not None:
-            learned = source_hashes(source, "train")
+            learned = source_hashes(source)["train"]
         shared = None if learned is None else _shared(learned, prepared)
         identity["fitted_splits"] = list(shared or ())
         if shared != {}:
@@ -69,8 +68,7 @@ def _shared(
     size or split otherwise: the folders' hashes do not show that.
     """
     shared: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        hashes = source_hashes(prepared, split)
+    for split, hashes in source_hashes(prepared).items():
         counts = {kind: len({*found} & {*learned[kind]}) for kind, found in hashes.items()}
         if any(counts.values()):
             shared[split] = counts

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from arra_med.eval.feature_stats import Array, as_pair
+from arra_med.eval.feature_stats import Array, as_pair, patients_of
 
 _ROWS_AT_ONCE = 1024  # rows of a kernel matrix held in memory together
 _LEAST_PATIENTS = 10  # of a subset: with few, resamples often hold one patient alone
@@ -111,13 +111,8 @@ _Set = tuple[Array, NDArray[np.int64], Array]
 
 def _patients(n: int, clusters: ArrayLike | None) -> NDArray[np.int64]:
     """The number of each vector's patient."""
-    if clusters is None:
-        return np.arange(n)
-    whose = np.asarray(clusters)
-    if whose.shape != (n,):
-        raise ValueError(f"expected {n} clusters, one a vector, got {len(whose)}")
-    names, patient_of = np.unique(whose, return_inverse=True)
-    if len(names) < 2:
+    names, patient_of = np.unique(patients_of(n, clusters), return_inverse=True)
+    if clusters is not None and len(names) < 2:
         raise ValueError("all vectors are of one patient: expected two patients at least")
     return patient_of
 

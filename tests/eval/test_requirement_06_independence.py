@@ -1,6 +1,7 @@
 """Requirement 6: the run's own teacher, or what saw the data, is never the only evidence."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,14 @@ from tests.eval.little import QUICK, generation_rows, pictures_for, read, write_
 CPU = torch.device("cpu")
 
 
+def in_the_space_of(teacher: LinearOptions, weights: Path) -> tuple[PluginConfig, PluginConfig]:
+    """A teacher as an extractor, and a probe on it."""
+    own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=teacher))
+    space = PluginConfig(name="teacher", options=own)
+    options = ProbeOptions(weights=weights, extractor=space, min_positives=5)
+    return space, PluginConfig(name="probe", options=options)
+
+
 def test_own_teacher_alone_is_incomplete_and_an_independent_judge_completes_it(
     base, little, run, tmp_path
 ):
@@ -29,12 +38,7 @@ def test_own_teacher_alone_is_incomplete_and_an_independent_judge_completes_it(
         tmp_path / "generated", rows, pictures_for(little, rows),
         model={"name": "arra", "teacher": LinearTeacher.identity(linear)},
     )  # fmt: skip
-    own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
-    space = PluginConfig(name="teacher", options=own)
-    probe = PluginConfig(
-        name="probe",
-        options=ProbeOptions(weights=tmp_path / "probe", extractor=space, min_positives=5),
-    )
+    space, probe = in_the_space_of(linear, tmp_path / "probe")
     alone = read(run("alone", judges=(probe,), extractors=(space,)))
     assert alone["status"] == "incomplete"
     assert [r.split(":")[0] for r in alone["status_reasons"]] == [
@@ -65,12 +69,7 @@ def test_a_generator_does_not_win_in_its_own_teacher_s_space(base, little, run, 
             tmp_path / folder, rows, pictures_for(little, rows, seed=len(name)),
             model={"name": name, "teacher": teacher},
         )  # fmt: skip
-    own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
-    space = PluginConfig(name="teacher", options=own)
-    probe = PluginConfig(
-        name="probe",
-        options=ProbeOptions(weights=tmp_path / "probe", extractor=space, min_positives=5),
-    )
+    space, probe = in_the_space_of(linear, tmp_path / "probe")
     cnn = PluginConfig(name="cnn", options=CnnOptions(weights=base / "judge", **QUICK))
     results = read(
         run(
