@@ -227,7 +227,8 @@ class Table(DatasetAdapter):
             key = key_from_path(line.source) if given is None else check_key(given)
         except ValueError:
             return _excluded(line, "unusable-key", "its key holds other than A-Z 0-9 . _ + -")
-        study = (row[options.study] if options.study is not None else "") or key
+        named = options.study is not None and not says_no_value(row[options.study])
+        study = row[options.study] if options.study is not None and named else key
         patient = row[options.patient] if options.patient is not None else study
         split = self._split(row, patient)
         if split is None:

@@ -367,6 +367,11 @@ def test_without_patients_the_pictures_of_a_study_stay_together(root):
     assert all(a.split == b.split for a, b in zip(found[::2], found[1::2], strict=True))
 
 
+def test_studies_without_a_number_are_not_one_patient(root):
+    text = "file,study,report\na.png,nan,Clear\nb.png,nan,Clear\n"
+    assert [item.patient_id for item in table(root, text, study="study").items()] == ["a", "b"]
+
+
 def test_what_programs_write_for_an_empty_cell_is_empty(root):
     text = "file,patient,report\na.png,nan,Clear\nb.png,2,N/A\nc.png,3,None seen.\n"
     assert outcomes(table(root, text, patient="patient")) == ["no-patient", "no-prompt", "c"]
