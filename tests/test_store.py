@@ -226,6 +226,13 @@ def test_a_prepared_folder_opens_in_pandas_and_hugging_face(
     assert opened["key"][:] == prepared.keys
 
 
+def test_prepared_pictures_that_are_not_there_name_the_verb_that_writes_them(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no prepared pictures at .*'arra-med ingest'"):
+        PreparedFolder(tmp_path / "nowhere")
+
+
 def test_an_empty_split_says_what_there_is(prepared: PreparedFolder) -> None:
     with pytest.raises(RequestError, match=r"split 'holdout' is empty.*'train': 24"):
         prepared.rows("holdout")

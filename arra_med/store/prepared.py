@@ -12,6 +12,7 @@ from arra_med.errors import RequestError
 from arra_med.schema import SPLITS
 from arra_med.store.files import (
     MANIFEST,
+    PARTIAL,
     canonical_json,
     check_files,
     read_manifest,
@@ -40,6 +41,11 @@ class PreparedFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if not any((folder / name).exists() for name in (MANIFEST, PARTIAL)):
+            raise FileNotFoundError(
+                f"no prepared pictures at {folder} ({MANIFEST} is missing): run 'arra-med ingest', "
+                "or point paths.prepared at the folder that it wrote"
+            )
         self.manifest = read_manifest(folder, "prepared")
         check_files(folder, "prepared")
         try:
