@@ -114,13 +114,14 @@ class CodeDecoder:
                 codes[where] = self._draw([sequences[i] for i in part], uniforms_BN[where])
         return codes.reshape(-1, *self.layout.grid)
 
-    def largest_batch(self, longest_prompt: int) -> int:
+    def largest_batch(self, longest_prompt: int, *, reserve: int = 0) -> int:
         """Pictures that fit into free memory together, both branches of guidance counted.
 
         To be asked before the first batch is drawn, whose buffers take memory themselves.
 
         Args:
             longest_prompt: its tokens, without the image start.
+            reserve: bytes that something else will take beside.
 
         Returns:
             1 to :data:`LARGEST_BATCH`.
@@ -142,7 +143,7 @@ class CodeDecoder:
         a_picture = growing * branches * capacity * self._cache_bytes()
         a_picture += prompt * (12 * config.hidden_size + 3 * inner) * width  # of one layer
         a_picture += 8 * 8 * self.layout.num_codes  # float64 weights of the draw
-        return int(min(max(0.9 * free // a_picture, 1), LARGEST_BATCH))
+        return int(min(max((0.9 * free - reserve) // a_picture, 1), LARGEST_BATCH))
 
     @torch.no_grad()
     def _cache_bytes(self) -> int:

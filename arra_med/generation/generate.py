@@ -189,7 +189,14 @@ class _Job:
         waiting = None
         for start in range(0, len(requests), batch_size):
             batch = requests[start : start + batch_size]
-            begun = (batch, self.backend.start(batch))
+            try:
+                begun = (batch, self.backend.start(batch))
+            except torch.OutOfMemoryError as error:
+                raise WorkError(
+                    f"out of memory with {len(batch)} pictures together "
+                    f"({str(error).splitlines()[0]}): set generation.batch_size to less and run "
+                    "the same command again; finished parts are kept"
+                ) from error
             if waiting is not None:
                 queue.add(waiting[0], waiting[1]())
                 progress.update(len(waiting[0]))

@@ -12,7 +12,7 @@ import torch
 
 from arra_med.errors import RequestError
 from arra_med.generation.backend import Backend, Drawn, Request, to_channels
-from arra_med.generation.decoder import CodeDecoder
+from arra_med.generation.decoder import LARGEST_BATCH, CodeDecoder
 from arra_med.generation.prompts import Prompt
 from arra_med.generation.sampling import Sampling, sample_uniforms
 from arra_med.generation.source import Source, require_decoder
@@ -21,7 +21,7 @@ from arra_med.model.export import Export
 from arra_med.model.layout import ImageLayout
 from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Generation
-from arra_med.tokenizers.base import load_tokenizer, tokenizer_id
+from arra_med.tokenizers.base import chunks, load_tokenizer, tokenizer_id
 
 COMPILE_FROM = 256
 """Pictures from which on compiling, half a minute, pays."""
@@ -116,7 +116,7 @@ class LanguageModel(Backend):
 
     def largest_batch(self, longest: int) -> int:
         """See :class:`Backend`."""
-        return self._decoder.largest_batch(longest)
+        return self._decoder.largest_batch(longest, reserve=self._decoding_bytes())
 
     def start(self, requests: Sequence[Request]) -> Callable[[], Drawn]:
         """Draw codes and begin to decode them; see :class:`Backend`.
@@ -163,6 +163,18 @@ class LanguageModel(Backend):
         """``(B, rows, columns)`` int64 codes to ``(B, H, W, C)`` uint8 on the same device."""
         pixels = to_channels(self.export.image_tokenizer.decode(codes), self.channels)
         return pixels.permute(0, 2, 3, 1).contiguous()
+
+    def _decoding_bytes(self) -> int:
+        """What decoding takes beside the next batch's codes: measured on a GPU; none elsewhere."""
+        if self.device.type != "cuda":
+            return 0
+        tokenizer, grid = self.export.image_tokenizer, self.layout.grid
+        patch = tokenizer.image_size // tokenizer.grid[0]
+        codes = torch.zeros((LARGEST_BATCH, *grid), dtype=torch.int64, device=self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self._decode(chunks(codes, (grid[0] * patch, grid[1] * patch))[0])
+        return torch.cuda.max_memory_allocated(self.device) - before
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return encode_prompts(

@@ -16,6 +16,8 @@ from arra_med.registry import TOKENIZERS
 from arra_med.store import canonical_json, fingerprint, sha256_file, write_atomic
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHUNK_PIXELS = 4 * 512 * 512
+"""Of one forward pass: what a network holds of them is bounded, however many pictures there are."""
 
 
 class ImageTokenizer(nn.Module, ABC):
@@ -60,6 +62,16 @@ class ImageTokenizer(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+def chunks(pictures: Tensor, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Pictures, or their codes, in pieces for one forward pass each.
+
+    Args:
+        pictures: ``(B, …)``.
+        size: height and width of one in pixels.
+    """
+    return torch.split(pictures, max(1, CHUNK_PIXELS // (size[0] * size[1])))
 
 
 def pack(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from arra_med.errors import RequestError
 from arra_med.tokenizers.base import (
     ImageTokenizer,
     PublishedTokenizer,
+    chunks,
     fitting,
     pack,
     unpack,
@@ -34,7 +35,6 @@ from arra_med.tokenizers.chameleon_keys import CODEBOOK, VqArchitecture, convert
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_CHUNK_PIXELS = 4 * 512 * 512  # of one forward pass: 3.2 GB on a GPU in float32
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -160,8 +160,8 @@ class ChameleonVq(PublishedTokenizer):
                 f"{factor}, got {images.dtype} of shape {tuple(images.shape)}"
             )
         height, width = images.shape[2:]
-        chunks = torch.split(images, _chunk(height * width))
-        return torch.cat([self._nearest(self._latents(chunk)) for chunk in chunks])
+        pieces = chunks(images, (height, width))
+        return torch.cat([self._nearest(self._latents(piece)) for piece in pieces])
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -206,8 +206,8 @@ class ChameleonVq(PublishedTokenizer):
             )
         height, width = (side * self.architecture.downsampling for side in codes.shape[1:])
         pixels = []
-        for chunk in torch.split(codes, _chunk(height * width)):
-            vectors = self.model.quantize.embedding(chunk).permute(0, 3, 1, 2)
+        for piece in chunks(codes, (height, width)):  # 3.2 GB on a GPU in float32
+            vectors = self.model.quantize.embedding(piece).permute(0, 3, 1, 2)
             with _exact_float32():
                 decoded = self.model.decode(vectors.to(_DTYPES[self.dtype]), True).sample
             pixels.append(decoded.float())
@@ -331,11 +331,6 @@ def _with_decoder(encoder: VqFile, donor: VqFile) -> dict[str, Tensor]:
         )
     from_donor = ("decoder.", "post_quant_conv.")  # what codes pass through on their way back
     return encoder.state | {k: t for k, t in donor.state.items() if k.startswith(from_donor)}
-
-
-def _chunk(pixels: int) -> int:
-    """Pictures of this many pixels in one forward pass."""
-    return max(1, _CHUNK_PIXELS // pixels)
 
 
 @contextlib.contextmanager

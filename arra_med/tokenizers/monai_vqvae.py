@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from arra_med.errors import RequestError
 from arra_med.settings.checks import not_negative, positive
-from arra_med.tokenizers.base import fitting, pack, unpack
+from arra_med.tokenizers.base import chunks, fitting, pack, unpack
 from arra_med.tokenizers.learning import ReconstructingTokenizer, Reconstruction
 
 
@@ -111,12 +111,17 @@ class MonaiVqvae(ReconstructingTokenizer):
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` uint8 pictures to ``(B, rows, columns)`` int64 codes."""
-        codes: Tensor = self.model.index_quantize(self._normalise(images))
-        return codes
+        pieces = chunks(self._normalise(images), (self.image_size, self.image_size))
+        return torch.cat([self.model.index_quantize(piece) for piece in pieces])
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """``(B, rows, columns)`` int64 codes to ``(B, C, H, W)`` uint8 pictures."""
+        patch = self.image_size // self.grid[0]
+        size = (codes.shape[1] * patch, codes.shape[2] * patch)
+        return torch.cat([self._pixels(piece) for piece in chunks(codes, size)])
+
+    def _pixels(self, codes: Tensor) -> Tensor:
         pixels: Tensor = self.model.decode_samples(codes)
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 

@@ -282,6 +282,8 @@ def test_largest_batch_counts_both_branches(
     # 128 slots · 2 layers · keys and values · 32 numbers · 4 bytes a branch, and work space
     assert 1 <= both <= 2**20 // (2 * 128 * 2 * 2 * 32 * 4)
     assert both < one <= 2**20 // (128 * 2 * 2 * 32 * 4)
+    beside = CodeDecoder(llama, FULL, Sampling(guidance=1)).largest_batch(5, reserve=2**19)
+    assert 1 <= beside < one
     Memory.available = 0
     assert CodeDecoder(llama, FULL, Sampling()).largest_batch(5) == 1
 

@@ -225,6 +225,17 @@ def test_auto_takes_batches_that_are_all_alike(
     assert sizes == [4, 4, 4, 4]
 
 
+def test_too_large_a_batch_for_the_memory_says_what_to_set(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self, requests):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried")
+
+    monkeypatch.setattr(LanguageModel, "start", start)
+    with pytest.raises(WorkError, match=r"16 pictures together.*set generation.batch_size to less"):
+        run("g", batch_size=16)
+
+
 def test_guidance_without_dropped_prompts_is_warned_of(
     run: Run, export: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -85,7 +85,7 @@ def test_chunks_give_what_one_pass_gives(ckpt: Path, monkeypatch: pytest.MonkeyP
     codes, pixels = tokenizer.encode(images), tokenizer.decode_pixels(tokenizer.encode(images))
     sizes: list[int] = []
     tokenizer.model.encoder.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
-    monkeypatch.setattr("arra_med.tokenizers.chameleon_vq._CHUNK_PIXELS", 2 * 32 * 64)
+    monkeypatch.setattr("arra_med.tokenizers.base.CHUNK_PIXELS", 2 * 32 * 64)
     assert torch.equal(tokenizer.encode(images), codes)
     assert sizes == [2, 2, 1]
     assert torch.allclose(tokenizer.decode_pixels(codes), pixels, atol=1e-4)

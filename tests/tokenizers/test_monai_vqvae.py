@@ -62,6 +62,22 @@ def test_a_picture_of_another_kind_is_refused(tokenizer: MonaiVqvae, images: tor
         tokenizer.encode(images)
 
 
+def test_chunks_give_what_one_pass_gives(
+    tokenizer: MonaiVqvae, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = tokenizer.image_size
+    images = torch.randint(0, 256, (5, tokenizer.channels, side, side), dtype=torch.uint8)
+    codes = tokenizer.encode(images)
+    pixels = tokenizer.decode(codes)
+    sizes: list[int] = []
+    tokenizer.model.encoder.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
+    tokenizer.model.decoder.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
+    monkeypatch.setattr("arra_med.tokenizers.base.CHUNK_PIXELS", 2 * side * side)
+    assert torch.equal(tokenizer.encode(images), codes)
+    assert (tokenizer.decode(codes).int() - pixels.int()).abs().max() <= 1
+    assert sizes == [2, 2, 1, 2, 2, 1]
+
+
 def test_a_size_that_does_not_divide_is_refused() -> None:
     with pytest.raises(RequestError, match="30 px do not divide into codes of 4 px"):
         MonaiVqvae.create(OPTIONS, image_size=30, channels=1, seed=0)
