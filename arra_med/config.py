@@ -188,6 +188,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node = node[parent]
         if not isinstance(node, dict):
             raise RequestError(f"override {override!r}: {parent!r} is a value, not a section")
+    if " #" in text and not text.lstrip().startswith(('"', "'")):
+        raise RequestError(
+            f"override {override!r}: YAML takes what follows ' #' for a comment: put the value in "
+            "quotes, within those of the shell"
+        )
     try:
         node[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -115,16 +115,17 @@ class ProcessorTransform:
         return pixels
 
 
-_PROCESSOR_SETTINGS = (
-    "do_convert_rgb", "do_resize", "resample", "size", "do_center_crop", "crop_size", "crop_pct",
-    "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "do_pad", "pad_size",
-)  # fmt: skip
+_WITHOUT_EFFECT = {
+    "image_processor_type", "feature_extractor_type", "processor_class", "transformers_version",
+    "return_tensors", "device", "auto_map",
+}  # fmt: skip
+"""Fields of a processor's file that do not change pixels."""
 
 
 def processor_settings(processor: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers' image processor
     """JSON of what an image processor's output depends on."""
     settings = json.loads(processor.to_json_string())
-    used = {name: settings[name] for name in _PROCESSOR_SETTINGS if name in settings}
+    used = {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}
     # the two backends resize differently, by a grey level or so
     return {"backend": processor.backend, **used}
 

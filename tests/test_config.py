@@ -78,6 +78,9 @@ def test_overrides_follow_the_same_rules(tmp_path: Path) -> None:
         config.load(Outer, path, ["name.x=1"])
     with pytest.raises(RequestError, match=r"inner\.step: unknown key"):
         config.load(Outer, path, ["inner.step=1"])
+    with pytest.raises(RequestError, match="for a comment: put the value in quotes"):
+        config.load(Outer, path, ["name=run #1"])
+    assert config.load(Outer, path, ['name="run #1"']).name == "run #1"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,7 @@ def test_contradictions_are_refused_without_loading_anything() -> None:
     ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match=r"must (not be negative|be positive|be in)"):
+    with pytest.raises(RequestError, match=r"must be (0 or more|positive|in)"):
         settings(alignment={"enabled": False}, **wrong)
 
 

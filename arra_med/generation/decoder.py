@@ -27,7 +27,7 @@ from arra_med.generation.sampling import Sampling, choose_codes
 from arra_med.generation.session import Session, check_finite, guided, left_padded
 from arra_med.generation.static_cache import static_layers
 from arra_med.model.backbones import context_length
-from arra_med.model.cache import CACHE
+from arra_med.model.cache import CACHE, check_states, kept, step_mask
 from arra_med.model.layout import ImageLayout
 from arra_med.parallel import torch_threads
 
@@ -80,6 +80,7 @@ class CodeDecoder:
         self.device = next(model.parameters()).device
         self.graphs = graphs and self.device.type == "cuda"
         self.compiled = CompiledBlocks(model) if compiled and self.device.type == "cuda" else None
+        check_states(model)
         token_of_code = torch.from_numpy(layout.token_of_code).to(self.device)
         probe = torch.tensor([layout.start_ids], device=self.device)
         self.head = ImageHead(model, token_of_code, probe)
@@ -140,19 +141,21 @@ class CodeDecoder:
         width = next(self.model.parameters()).element_size()
         inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
         prompt = len(self.layout.prompt([0] * longest_prompt))
-        a_picture = growing * branches * capacity * self._cache_bytes()
+        token, states = self._cache_bytes()
+        a_picture = branches * (growing * capacity * token + states)
         a_picture += prompt * (12 * config.hidden_size + 3 * inner) * width  # of one layer
         a_picture += 8 * 8 * self.layout.num_codes  # float64 weights of the draw
         return int(min(max((0.9 * free - reserve) // a_picture, 1), LARGEST_BATCH))
 
     @torch.no_grad()
-    def _cache_bytes(self) -> int:
-        """Bytes of keys and values of one token, from the model's own cache."""
+    def _cache_bytes(self) -> tuple[int, int]:
+        """Bytes of a token's keys and values, and of a sequence's states, from the model's own."""
         start = torch.tensor([self.layout.start_ids], device=self.device)
         cache = getattr(self.model(input_ids=start, use_cache=True, logits_to_keep=1), CACHE)
-        kept = [t for layer in cache.layers for t in (layer.keys, layer.values) if t is not None]
-        total: int = sum(t.numel() * t.element_size() for t in kept)
-        return max(1, total // start.shape[1])
+        total = {True: 0, False: 0}
+        for grows, tensor in kept(cache):
+            total[grows] += tensor.numel() * tensor.element_size()
+        return total[True] // start.shape[1], total[False]
 
     def _check_fit(self, longest_prompt: int) -> None:
         room = context_length(self.model)
@@ -255,8 +258,9 @@ class CodeDecoder:
         broken = torch.zeros((), dtype=torch.bool, device=self.device)
         with self.head.fitted():
             for step in range(layout.codes_per_image):
+                mask = attention if cache is None else step_mask(cache, attention)
                 output = self.model(
-                    input_ids=ids, attention_mask=attention, position_ids=positions,
+                    input_ids=ids, attention_mask=mask, position_ids=positions,
                     use_cache=True, logits_to_keep=1, **{CACHE: cache},
                 )  # fmt: skip
                 cache = getattr(output, CACHE)

@@ -21,10 +21,14 @@ from arra_med.model.export import Export
 from arra_med.model.layout import ImageLayout
 from arra_med.model.prompts import encode_prompts
 from arra_med.settings import Generation
-from arra_med.tokenizers.base import chunks, load_tokenizer, tokenizer_id
+from arra_med.tokenizers.base import ImageTokenizer, chunks, load_tokenizer, tokenizer_id
 
 COMPILE_FROM = 256
 """Pictures from which on compiling, half a minute, pays."""
+
+
+_SAME_CODEBOOK = 0.01
+"""Relative difference of codebooks that precision makes (bf16)."""
 
 
 class LanguageModel(Backend):
@@ -69,10 +73,10 @@ class LanguageModel(Backend):
         given = self.asked.image_tokenizer
         if given is not None:
             decoder = load_tokenizer(given)
-            if decoder.num_codes != export.layout.num_codes:
+            if other := _difference(decoder, export.image_tokenizer):
                 raise RequestError(
-                    f"generation.image_tokenizer {given} has {decoder.num_codes} codes, the model "
-                    f"draws with {export.layout.num_codes}: name a folder with the same codebook"
+                    f"generation.image_tokenizer {given} has {other} than the one that the model "
+                    "was trained with: name a folder with the same codebook"
                 )
             export = replace(export, image_tokenizer=decoder.to(self.device))
         require_decoder(export.image_tokenizer)
@@ -193,6 +197,22 @@ class LanguageModel(Backend):
     @cached_property
     def _side(self) -> torch.cuda.Stream:
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+
+def _difference(decoder: ImageTokenizer, trained: ImageTokenizer) -> str | None:
+    """How one image tokenizer reads codes otherwise than another, in words."""
+    if decoder.num_codes != trained.num_codes:
+        return f"another number of codes ({decoder.num_codes}, not {trained.num_codes})"
+    patches = [t.image_size // t.grid[0] for t in (decoder, trained)]
+    if patches[0] != patches[1]:
+        return f"codes of another size ({patches[0]} px, not {patches[1]} px)"
+    ours, theirs = decoder.codebook, trained.codebook
+    if ours is None or theirs is None:
+        return None
+    ours, theirs = ours.detach().float().cpu(), theirs.detach().float().cpu()
+    if ours.shape != theirs.shape or (ours - theirs).norm() > _SAME_CODEBOOK * theirs.norm():
+        return "another codebook"
+    return None
 
 
 def sized_layout(export: Export, size: tuple[int, int] | None) -> ImageLayout:

@@ -139,7 +139,7 @@ def _from_text(path: Path) -> list[Prompt]:
     if not path.is_file():
         raise FileNotFoundError(f"no file of prompts at {path}")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not at what Word or PDFs hold
     except UnicodeDecodeError as error:
         raise RequestError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     return [Prompt(numbered_key(i), line.strip()) for i, line in enumerate(lines) if line.strip()]
@@ -152,12 +152,18 @@ def _from_table(path: Path, settings: Generation) -> list[Prompt]:
             f"generation.prompts {path}: expected a .txt file with one prompt a line, or a table "
             f"({', '.join(names)})"
         )
-    header, rows = read_table(path)
+    header, _ = read_table(path)
+    delimiter = None
+    if settings.prompt_column not in header and path.suffix != ".parquet":
+        other, _ = read_table(path, delimiter=";")  # as Excel writes it in much of Europe
+        if settings.prompt_column in other:
+            header, delimiter = other, ";"
     wanted = [settings.prompt_column, *settings.carry]
     keyed = settings.key_column in header
     if not keyed and settings.key_column != "key":
         wanted.append(settings.key_column)  # asked for by name: read_table says what is there
-    _, rows = read_table(path, columns=[*wanted, *([settings.key_column] if keyed else [])])
+    columns = [*wanted, *([settings.key_column] if keyed else [])]
+    _, rows = read_table(path, columns=columns, delimiter=delimiter)
     prompts = []
     for index, (line, row) in enumerate(rows):
         if row is None:

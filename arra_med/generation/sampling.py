@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arra_med.settings import checks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -35,11 +37,7 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("guidance", "temperature", "top_k"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        checks.sampling(self)
         if self.guidance_schedule not in ("constant", "linear", "cosine"):
             raise ValueError(
                 "guidance_schedule must be constant, linear or cosine, got "

@@ -1,8 +1,8 @@
 """A drawn picture as DICOM: Secondary Capture Image Storage, marked as synthetic throughout.
 
-Made so that a viewer opens it and nobody takes it for a patient's. Its UIDs follow from what the
-picture depends on, so that an interrupted run writes the same bytes. Modules and types of
-attributes: DICOM PS3.3, A.8.1 and the sections it names.
+Made so that a viewer opens it and nobody takes it for a patient's. Its UIDs follow from all that
+the picture depends on: an interrupted run writes the same bytes, and no two pictures share one.
+Modules and types of attributes: DICOM PS3.3, A.8.1 and the sections it names.
 """
 
 import io
@@ -39,8 +39,10 @@ def secondary_capture(
         settings: all that the picture depends on beside model, key, index and seed.
     """
     model, key = str(backend.model["content_hash"]), request.prompt.key
-    run = canonical_json({"settings": settings, "seed": request.seed, "model": model})
-    subject = sha256_bytes(f"{model}\n{key}".encode())[:16]
+    prompt = sha256_bytes(request.prompt.text.encode())
+    told_apart_by = {"settings": settings, "seed": request.seed, "model": model, "prompt": prompt}
+    run = canonical_json(told_apart_by | {"decoder": backend.model.get("decoded_with")})
+    subject = sha256_bytes(f"{model}\n{key}\n{prompt}".encode())[:16]
     sop_uid = generate_uid(entropy_srcs=[run, "\nimage\n", key, f"\n{request.index}"])
 
     meta = FileMetaDataset()

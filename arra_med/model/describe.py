@@ -127,7 +127,7 @@ def describe_checkpoint(folder: Path) -> Description:
         can_train, can_generate = _judge_export(folder, family, notes)
     elif family in _CHAMELEON:
         kind = "chameleon"
-        image, can_train = _judge_chameleon(folder, tensors, notes)
+        image, can_train, can_generate = _judge_chameleon(folder, tensors, notes)
     else:
         kind, can_train = "language model", _judge_plain(folder, family, notes)
     architectures = config.get("architectures") or [None]
@@ -235,7 +235,9 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
             "it again. A file of some hundred bytes is a Git LFS pointer: run 'git lfs pull'"
         ) from error
     if size != end:
-        raise RequestError(f"{path} has {size} bytes, its header says {end}: download it again")
+        ours = "write it again with 'arra-med export'"
+        again = ours if (path.parent / ARRA).is_file() else "download it again"
+        raise RequestError(f"{path} has {size} bytes, its header says {end}: {again}")
     return header
 
 
@@ -265,8 +267,8 @@ def _judge_export(folder: Path, family: str, notes: list[str]) -> tuple[bool, bo
 
 def _judge_chameleon(
     folder: Path, tensors: Tensors | None, notes: list[str]
-) -> tuple[dict[str, Any] | None, bool]:
-    """Layout and whether it can be trained, read from the names of its tokens."""
+) -> tuple[dict[str, Any] | None, bool, bool]:
+    """Layout, read from the names of its tokens; whether it can be trained, and can draw."""
     from arra_med.model.chameleon_import import read_config, read_text_tokenizer
     from arra_med.model.chameleon_layout import chameleon_layout
 
@@ -274,12 +276,12 @@ def _judge_chameleon(
         notes.append("it holds ARRA's projector, so its authors trained it with alignment")
     if tensors is not None and not tensors.vq_parameters:
         notes.append("it holds no image encoder")
-    if asset_path(_META_TOKENIZER) is None:
+    has_decoder = asset_path(_META_TOKENIZER) is not None
+    if not has_decoder:
         notes.append(
             "to make pictures of its codes, the image tokenizer's decoder is needed: Meta's "
             f"vqgan.ckpt ('arra-med assets fetch {_META_TOKENIZER}')"
         )
-    notes.append("to generate, it must be an export: 'arra-med train' writes one")
     try:
         vocabulary = read_text_tokenizer(folder).get_vocab()
         layout = chameleon_layout(
@@ -287,8 +289,8 @@ def _judge_chameleon(
         )
     except (RequestError, FileNotFoundError) as error:
         notes.append(str(error))
-        return None, False
-    return _from_layout(layout.to_json(), folder) | {"grid": None}, True
+        return None, False, False
+    return _from_layout(layout.to_json(), folder) | {"grid": None}, True, has_decoder
 
 
 def _judge_plain(folder: Path, family: str, notes: list[str]) -> bool:

@@ -83,7 +83,9 @@ def write_export(
         model.save_pretrained(scratch, state_dict=state_dict)
         text_tokenizer.save_pretrained(scratch)
         files: dict[str, Content] = {
-            path.name: ByteStream(_pieces(path)) for path in sorted(scratch.iterdir())
+            path.relative_to(scratch).as_posix(): ByteStream(_pieces(path))
+            for path in sorted(scratch.rglob("*"))  # several chat templates lie in a folder
+            if path.is_file()
         }
         for name in (CONFIG, WEIGHTS):
             files[f"{IMAGE_TOKENIZER}/{name}"] = (image_tokenizer / name).read_bytes()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from arra_med.config import PluginConfig, plugins_field
 from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES
-from arra_med.settings.checks import not_negative, positive
+from arra_med.settings.checks import not_negative, positive, sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,7 @@ class Generation:
             positive(self, "batch_size")
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"size must be a height and a width in pixels, got {self.size}")
-        not_negative(self, "temperature", "top_k", "guidance")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        sampling(self)
         if self.limit is not None:
             positive(self, "limit")
         if self.prompt is not None and self.prompts is not None:

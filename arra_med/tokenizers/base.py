@@ -63,6 +63,11 @@ class ImageTokenizer(nn.Module, ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def codebook(self) -> Tensor | None:
+        """Vectors of the codes, ``(num_codes, D)``; ``None`` if there are none."""
+        return None
+
 
 def chunks(pictures: Tensor, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """Pictures, or their codes, in pieces for one forward pass each.

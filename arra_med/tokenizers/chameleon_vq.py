@@ -140,6 +140,12 @@ class ChameleonVq(PublishedTokenizer):
         default = (META_ASSET,) if options.weights is None else ()
         return default + asset_names(options.weights, options.decoder_weights)
 
+    @property
+    def codebook(self) -> Tensor:
+        """Vectors of the codes, ``(num_codes, D)`` float32."""
+        vectors: Tensor = self.model.quantize.embedding.weight
+        return vectors
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` uint8 pictures to ``(B, h, w)`` int64 codes, of any size in whole codes.

@@ -8,6 +8,7 @@ from arra_med.alignment import ArraModel
 from arra_med.config import to_tree
 from arra_med.errors import RequestError
 from arra_med.model.backbones import build_backbone, context_length
+from arra_med.model.cache import check_states
 from arra_med.model.lora import add_lora
 from arra_med.model.packed import check_packing
 from arra_med.settings import Settings, Training, section
@@ -54,6 +55,7 @@ class Setup:
             dtype=torch.bfloat16 if self.training.precision == "bf16" else torch.float32,
             image_tokenizer=inputs.image_tokenizer,
         )
+        check_states(backbone)
         if self.backbone.lora is not None:
             add_lora(backbone, self.backbone.lora, self.layout, seed=settings.seed)
         if self.training.pack_tokens:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -209,8 +210,9 @@ def test_prompts_of_like_length_are_drawn_together(
     assert [row["prompt"] for row in rows] == lines  # in the file's own order
 
 
-def test_auto_takes_batches_that_are_all_alike(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fits", "expected"), [(7, [6, 6, 4]), (9, [8, 8]), (1, [1] * 16)])
+def test_auto_takes_batches_that_are_much_alike(
+    run: Run, monkeypatch: pytest.MonkeyPatch, fits: int, expected: list[int]
 ) -> None:
     sizes = []
     start = LanguageModel.start
@@ -220,9 +222,9 @@ def test_auto_takes_batches_that_are_all_alike(
         return start(self, requests)
 
     monkeypatch.setattr(LanguageModel, "start", watch)
-    monkeypatch.setattr(LanguageModel, "largest_batch", lambda self, longest: 7)
+    monkeypatch.setattr(LanguageModel, "largest_batch", lambda self, longest: fits)
     run("g", part_size=16)
-    assert sizes == [4, 4, 4, 4]
+    assert sizes == expected
 
 
 def test_too_large_a_batch_for_the_memory_says_what_to_set(
@@ -308,8 +310,13 @@ def test_parts_that_do_not_belong_together_are_refused(
     )
     other = MonaiVqvae.create(options, image_size=32, channels=1, seed=0)
     other.save(tmp_path / "other")
-    with pytest.raises(RequestError, match="32 codes, the model draws with 16"):
+    with pytest.raises(RequestError, match=r"another number of codes \(32, not 16\)"):
         run("g", image_tokenizer=tmp_path / "other")
+    for name, codes, message in (("seed", 16, "another codebook"), ("f4", 16, "4 px, not 8 px")):
+        options = replace(options, num_codes=codes, channels=(8, 8, 8)[name == "f4" :])
+        MonaiVqvae.create(options, image_size=32, channels=1, seed=9).save(tmp_path / name)
+        with pytest.raises(RequestError, match=message):
+            run("g", image_tokenizer=tmp_path / name)
     other.save(export / "image_tokenizer")
     with pytest.raises(RequestError, match="does not fit together"):
         load_export(export, CPU)
@@ -334,7 +341,10 @@ def test_a_size_the_model_cannot_be_asked_for(run: Run) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"top_p": 0}, "top_p must be in"),
+        ({"top_p": 0}, "top_p must be above 0"),
+        ({"guidance": float("inf")}, "guidance must be 0 or more"),
+        ({"guidance": 1e39}, "guidance must be at most 10000"),
+        ({"temperature": 1e-308}, "temperature must be 0 or at least 1e-06"),
         ({"batch_size": 0}, "batch_size must be positive"),
         ({"prompt": "a", "prompts": Path("p.txt")}, "one of 'prompt' and 'prompts'"),
         ({"carry": ("label",)}, "columns of a table"),

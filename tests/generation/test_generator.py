@@ -91,6 +91,8 @@ def test_what_is_wrong_is_said(generator: Generator, tmp_path: Path) -> None:
         generator(["clear."], num=0)
     with pytest.raises(ValueError, match="seed must not be negative"):
         generator(["clear."], seed=-1)
+    with pytest.raises(FileNotFoundError, match=r"arra-med assets fetch owner/model'"):
+        Generator.from_export("owner/model")
     with pytest.raises(FileNotFoundError, match="no exported model"):
         Generator.from_export(tmp_path / "none")
     assert isinstance(generator._backend, LanguageModel)

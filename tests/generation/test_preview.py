@@ -98,7 +98,7 @@ def test_other_names_and_other_sites_get_nothing(preview: Preview) -> None:
         ({"num": True}, "1 to 64"),
         ({"seed": 1.5}, "whole number"),
         ({"guidance": "4"}, "expected a number"),
-        ({"guidance": -1}, "guidance must not be negative"),
+        ({"guidance": -1}, "guidance must be 0 or more"),
         ({"prompt": "long " * 400}, "longer than the 128 tokens"),
     ],
 )

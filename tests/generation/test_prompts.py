@@ -27,8 +27,14 @@ def test_one_prompt_needs_no_folder() -> None:
 
 def test_a_text_file_has_one_prompt_a_line(tmp_path: Path) -> None:
     path = tmp_path / "p.txt"
-    path.write_bytes("\ufeffErguß links.\r\n\r\n  clear. \n".encode())
-    assert read(prompts=path) == [("prompt-00001", "Erguß links."), ("prompt-00003", "clear.")]
+    path.write_bytes("\ufeffErguß links.\r\n\r\n  clear.\u2028No\x85\x0cedema. \n".encode())
+    expected = [("prompt-00001", "Erguß links."), ("prompt-00003", "clear.\u2028No\x85\x0cedema.")]
+    assert read(prompts=path) == expected
+
+
+def test_a_table_of_semicolons_is_read(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt;key\nclear, no edema.;a\n")
+    assert read(prompts=tmp_path / "p.csv") == [("a", "clear, no edema.")]
 
 
 def test_tables_bring_keys_and_further_columns(export: Path, run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from arra_med.generation.folder import GeneratedFolder
 from arra_med.generation.generate import generate
 from arra_med.generation.generator import Generator
 from arra_med.generation.source import find_source
+from arra_med.model.describe import describe_checkpoint
 from arra_med.settings import Generation, Settings
 from arra_med.tokenizers.chameleon_vq import ChameleonVqOptions
 from tests.model.chameleon_files import Checkpoint
@@ -65,6 +66,13 @@ def test_it_draws_from_one_command(hub: Path, vqgan: Path, tmp_path: Path) -> No
     assert "teacher" not in model  # the checkpoint does not say, so neither do we
     picture = np.asarray(Image.open(tmp_path / "g" / "images" / "prompt-00001-0.png"))
     assert picture.shape == (16, 24)  # one channel: the recipe is for chest films
+
+
+def test_it_is_said_to_draw_once_its_decoder_is_there(hub: Path, tmp_path: Path) -> None:
+    assert not describe_checkpoint(hub).can_generate
+    (tmp_path / "assets" / "meta__chameleon-tokenizer").mkdir()
+    (tmp_path / "assets" / "meta__chameleon-tokenizer" / "asset.json").write_text("{}")
+    assert describe_checkpoint(hub).can_generate
 
 
 def test_codes_are_those_of_transformers_own_chameleon(hub: Path, vqgan: Path) -> None:

@@ -82,9 +82,9 @@ def test_guidance_schedules() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"guidance": -1.0}, "guidance must not be negative"),
-        ({"temperature": float("nan")}, "temperature must not be negative"),
-        ({"top_k": -1}, "top_k must not be negative"),
+        ({"guidance": -1.0}, "guidance must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature must be 0 or more"),
+        ({"top_k": -1}, "top_k must be 0 or more"),
         ({"top_p": 0.0}, "top_p must be above 0"),
         ({"guidance_schedule": "cubic"}, "constant, linear or cosine"),
     ],

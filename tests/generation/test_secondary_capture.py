@@ -43,6 +43,15 @@ def files(run: Run, export: Path, tmp_path: Path) -> list[Path]:
     return [tmp_path / "g" / "dicom" / f"prompt-00001-{i}.dcm" for i in range(2)]
 
 
+def test_other_prompts_of_one_key_are_other_patients_and_pictures(
+    run: Run, files: list[Path], tmp_path: Path
+) -> None:
+    run("h", prompt="no effusion.", dicom=True)
+    both = [pydicom.dcmread(path) for path in (files[0], tmp_path / "h" / "dicom" / files[0].name)]
+    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        assert both[0][name].value != both[1][name].value
+
+
 def test_every_mandatory_attribute_is_there(files: list[Path]) -> None:
     dataset = pydicom.dcmread(files[0])
     assert dataset.file_meta.MediaStorageSOPClassUID == SecondaryCaptureImageStorage

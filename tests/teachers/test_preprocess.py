@@ -10,10 +10,10 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, EfficientNetImageProcessor
 
 from arra_med.registry import TEACHERS
-from arra_med.teachers.preprocess import to_picture
+from arra_med.teachers.preprocess import processor_settings, to_picture
 from tests.teachers.models import CLIP_MEAN, CLIP_STD, picture
 
 Transform = Callable[[Image.Image], torch.Tensor]
@@ -82,6 +82,12 @@ def test_what_libraries_make_of_16_bits(
     assert torch.equal(library(sixteen), library(white))
     grey = Image.new("L", (150, 150), 117)  # 30000 / 65535 · 255 = 116.73
     assert torch.equal(ours(sixteen), library(grey))
+
+
+def test_every_setting_of_a_processor_that_changes_pixels_counts() -> None:
+    usual = processor_settings(EfficientNetImageProcessor())
+    assert processor_settings(EfficientNetImageProcessor(rescale_offset=True)) != usual
+    assert "image_processor_type" not in usual
 
 
 def test_sixteen_bits_to_eight() -> None:

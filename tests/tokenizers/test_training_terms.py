@@ -235,7 +235,7 @@ def test_a_tokenizer_that_shows_no_reconstruction_trains_without_these_terms() -
         ({"perceptual": {"weights": "/w"}}, "weights does nothing while weight is 0"),
         ({"adversarial": {"start": 3, "channels": 8}}, "start, channels does nothing"),
         ({"steps": 5, "warmup_steps": 5}, "must be below steps"),
-        ({"adversarial": {"weight": -1}}, "must not be negative"),
+        ({"adversarial": {"weight": -1}}, "must be 0 or more"),
         ({"precision": "fp16"}, "not one of"),
     ],
 )
