@@ -18,6 +18,9 @@ EXIT_PREEMPTED = 75
 """Exit code of a training that a signal stopped after its checkpoint: start it again (EX_TEMPFAIL,
 "temporary failure", of sysexits.h)."""
 
+EXIT_TERMINATED = 143
+"""Exit code of a verb that SIGTERM ended, as of a program that does not handle it."""
+
 
 class PreemptedError(Exception):
     """A signal asked training to stop and it can resume. Exit code :data:`EXIT_PREEMPTED`."""

@@ -15,7 +15,7 @@ from arra_med.errors import RequestError
 from arra_med.eval.evaluator import Fitted
 from arra_med.eval.fitted_files import learned_from, source_hashes
 from arra_med.registry import Registry
-from arra_med.store import PreparedFolder
+from arra_med.store import PreparedFolder, waiting_lock
 
 LOG = logging.getLogger(__name__)
 
@@ -36,8 +36,10 @@ def ready_identity(
     kind = registry.get(plugin.name)
     fit_on: Path | None = getattr(plugin.options, "fit_on", None)
     if issubclass(kind, Fitted) and not kind.is_fitted(plugin.options):
-        LOG.info("%s %r has no weights yet: fitting it", registry.kind, plugin.name)
-        kind.fit(plugin.options, PreparedFolder(fit_on) if fit_on else prepared, device)
+        with waiting_lock(Path(f"{plugin.options.weights}.lock"), f"is fitting {plugin.name!r}"):
+            if not kind.is_fitted(plugin.options):
+                LOG.info("%s %r has no weights yet: fitting it", registry.kind, plugin.name)
+                kind.fit(plugin.options, PreparedFolder(fit_on) if fit_on else prepared, device)
     identity: dict[str, Any] = kind.identity(plugin.options)
     if "fitted_on" not in identity:
         return {"plugin": plugin.name, **identity}

@@ -73,20 +73,21 @@ def read_results(folder: Path) -> dict[str, Any]:
     path = folder / RESULTS
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run 'arra-med evaluate' first")
+    again = f"delete {folder} and run 'arra-med evaluate' again"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RequestError(f"{path} is not JSON: {error}; run 'arra-med evaluate' again") from error
+        raise RequestError(f"{path} is not JSON: {error}; {again}") from error
     if not isinstance(results, dict) or results.get("kind") != "evaluation":
-        raise RequestError(f"{path} does not hold an evaluation: run 'arra-med evaluate'")
+        raise RequestError(f"{path} does not hold an evaluation: {again}")
     if results.get("schema_version") != SCHEMA_VERSION:
         raise RequestError(
             f"{path} has schema version {results.get('schema_version')!r}, this version of "
-            f"arra_med reads {SCHEMA_VERSION}: run 'arra-med evaluate' again"
+            f"arra_med reads {SCHEMA_VERSION}: {again}"
         )
     absent = [name for name in SECTIONS if name not in results]
     if absent:
-        raise RequestError(f"{path} lacks {', '.join(absent)}: run 'arra-med evaluate' again")
+        raise RequestError(f"{path} lacks {', '.join(absent)}: {again}")
     return results
 
 

@@ -45,7 +45,7 @@ def check_results(results: Mapping[str, Any]) -> None:
             f"these are not results of an evaluation by this version: "
             f"{'; '.join(problems[:_MOST_SHOWN])}"
             + (f"; and {more} more" if more > 0 else "")
-            + ". Run 'arra-med evaluate' again"
+            + ". Delete their folder and run 'arra-med evaluate' again"
         )
 
 

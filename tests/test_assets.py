@@ -185,6 +185,15 @@ evaluation:
     ]
 
 
+def test_a_published_model_that_draws_is_needed_and_an_export_is_not(tmp_path: Path) -> None:
+    name = "xing0916/ARRA-Adapt-MIMIC-7B"
+    draws = load(Settings, config(tmp_path, ""), [f"paths.export={name}"])
+    assert [(a.name, a.kinds) for a in needed(draws)] == [(name, ("backbone",))]
+    trained = ["paths.export=work/export", f"backbone.pretrained={tmp_path}"]
+    trains = load(Settings, config(tmp_path, ""), trained)
+    assert [asset.name for asset in needed(trains)] == [str(tmp_path)]
+
+
 def test_needs_of_judges_and_extractors(tmp_path: Path) -> None:
     """By the asset's name, by default, and of the plug-in that an option names."""
     own, raw = tmp_path / "own", tmp_path / "inception.pth"

@@ -1,5 +1,7 @@
 """The command line: exit codes, messages, nothing half-written."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,20 @@ def test_validate_prints_what_it_resolved(
     assert code == 0
     assert "seed: 5" in out
     assert f"weights: {tmp_path}/teacher" in out
+
+
+def test_sigterm_ends_a_verb_with_the_usual_code(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        "arra_med.cli.inspect.list_plugins", lambda _: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    try:
+        assert main(["list"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "run the same command again to resume" in caplog.text
 
 
 def test_errors_go_to_stderr_and_results_to_stdout(tmp_path: Path) -> None:

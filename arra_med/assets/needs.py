@@ -48,6 +48,10 @@ def _all(settings: Settings) -> Iterator[Asset]:
         yield from _of_plugin(settings.features.teacher, TEACHERS, "teacher")
     if settings.backbone is not None and settings.backbone.pretrained is not None:
         yield _of_backbone(settings.backbone.pretrained)
+    export = settings.paths.export
+    trained_here = settings.backbone is not None  # then the export is a folder of this run
+    if not trained_here and export is not None and is_name(str(export)) and not export.is_dir():
+        yield _of_backbone(export)
     if settings.evaluation is not None:
         for judge in settings.evaluation.judges:
             yield from _of_plugin(judge, JUDGES, "judge")

@@ -17,7 +17,13 @@ from pathlib import Path
 from arra_med._version import __version__
 from arra_med.cli import assets, preflight
 from arra_med.cli.rank import process_rank
-from arra_med.errors import EXIT_PREEMPTED, PreemptedError, RequestError, WorkError
+from arra_med.errors import (
+    EXIT_PREEMPTED,
+    EXIT_TERMINATED,
+    PreemptedError,
+    RequestError,
+    WorkError,
+)
 
 logger = logging.getLogger("arra_med")
 
@@ -42,7 +48,8 @@ A configuration is one YAML file; settings are overridden as key=value:
   arra-med train run.yaml training.epochs=2 paths.output=work/try
 Several processes: torchrun --nproc_per_node=2 -m arra_med train run.yaml
 Several jobs: arra-med ingest run.yaml --shard 0/4 (… 3/4), then arra-med ingest run.yaml
-Exit codes: 0 done, 1 the work failed, 2 the request is wrong, 75 stopped by a signal (train)
+Exit codes: 0 done, 1 the work failed, 2 the request is wrong, 75 stopped by a signal (train),
+143 ended by SIGTERM
 """
 _TRAIN_SIGNALS = """\
 SIGTERM, SIGUSR1 and SIGUSR2, to any rank, stop training at the next step with a checkpoint and exit
@@ -164,8 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)  # as Slurm ends a job
     try:
         run(options)
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to resume", 1, debug=False)
+    except KeyboardInterrupt as stop:
+        code = EXIT_TERMINATED if isinstance(stop, _TerminatedError) else 1
+        return _fail("interrupted; run the same command again to resume", code, debug=False)
     except PreemptedError as stop:
         logger.warning("%s", stop)
         return EXIT_PREEMPTED
@@ -196,8 +204,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a verb as Ctrl-C does."""
+
+
 def _interrupt(signal_number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise _TerminatedError
 
 
 def _verb(name: str) -> Callable[[argparse.Namespace], None]:

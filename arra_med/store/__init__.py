@@ -26,7 +26,7 @@ from arra_med.store.files import (
     verify,
     write_atomic,
 )
-from arra_med.store.parts import PartWriter, Shard, locked, try_lock
+from arra_med.store.parts import PartWriter, Shard, locked, try_lock, waiting_lock
 from arra_med.store.prepared import PicturePlace, PreparedFolder
 
 __all__ = [
@@ -54,5 +54,6 @@ __all__ = [
     "try_lock",
     "vector_table",
     "verify",
+    "waiting_lock",
     "write_atomic",
 ]

@@ -7,8 +7,10 @@ number is ``i`` modulo ``n``; a run without a shard then writes what is missing 
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,10 @@ from arra_med.store.files import (
     sha256_file,
     write_atomic,
 )
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS, _REMIND_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -290,7 +296,7 @@ class PartWriter:
         if differing:
             raise RequestError(
                 f"{self.folder} holds {state} work of another configuration; it differs in "
-                f"{', '.join(differing)}. Delete the folder or choose another output."
+                f"{', '.join(differing)}. Choose another output folder, or delete this one."
             )
 
 
@@ -301,6 +307,25 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)  # and with it the lock
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock ``path``, a file that is made; while others hold it, wait, and say so.
+
+    Args:
+        path: of the file.
+        doing: what the holder does, for the message: "draws x".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        begun = reminded = time.monotonic()
+        while not try_lock(lock.fileno()):
+            if reminded == begun or time.monotonic() - reminded > _REMIND_SECONDS:
+                logger.info("another process %s: waiting for it", doing)
+                reminded = time.monotonic()
+            time.sleep(_POLL_SECONDS)
+        yield
 
 
 def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:

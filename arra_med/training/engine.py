@@ -41,7 +41,7 @@ def start_processes(device: torch.device, *, timeout_minutes: float = 30) -> tup
     # DeepSpeed would compile a shared-memory collective for CPUs at start: half a minute, and a
     # compiler that a cluster may not have. gloo does the job.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if "RANK" not in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+    if "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         _join_by_slurm()
     elif "RANK" not in os.environ:
         with socket.socket() as free:
@@ -70,14 +70,15 @@ def _join_by_slurm() -> None:
         RequestError: if the tasks cannot know where to meet.
     """
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
+        tasks = os.environ["SLURM_STEP_NUM_TASKS"]
         raise RequestError(
-            f"srun started {os.environ['SLURM_NTASKS']} tasks but MASTER_ADDR and MASTER_PORT are "
-            "not set, so that they cannot meet: submit with scripts/slurm/stage.sh, or export "
-            "the first node's name and a free port"
+            f"srun started {tasks} tasks but MASTER_ADDR and MASTER_PORT are not set, so that they "
+            "cannot meet: submit with scripts/slurm/stage.sh, or export the first node's name and "
+            "a free port"
         )
     os.environ["RANK"] = os.environ["SLURM_PROCID"]
     os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
-    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_STEP_NUM_TASKS"]
 
 
 def deepspeed_config(training: Training, world_size: int) -> dict[str, Any]:

@@ -55,7 +55,13 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
     }
     record = folder / RUN_RECORD
     if record.is_file():
-        there = json.loads(record.read_text("utf-8"))
+        try:
+            there = json.loads(record.read_text("utf-8"))
+        except ValueError as error:
+            raise RequestError(
+                f"{record} is damaged ({error}): choose another paths.run, or delete {folder}, "
+                "checkpoints and all"
+            ) from error
         differing = difference(there, json.loads(canonical_json(identity)))
         if differing:
             raise RequestError(

@@ -7,7 +7,6 @@ shards of a Slurm array) may ask for the same folder at once: the first draws, t
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from arra_med.datasets.splits import check_shares
 from arra_med.errors import RequestError
 from arra_med.parallel import available_cores, map_in_order
 from arra_med.progress import Progress
-from arra_med.store import MANIFEST, PARTIAL, PartWriter, try_lock
+from arra_med.store import MANIFEST, PARTIAL, PartWriter, waiting_lock
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ Files = Mapping[str, bytes]
 _UNITS_PER_PART = 16
 _FEWEST_PARTS = 8  # fewer are drawn sooner than worker processes start
 _AHEAD = 2  # parts a worker that are drawn or wait to be written; bounds the memory
-_POLL_SECONDS, _REMIND_SECONDS = 1.0, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +126,7 @@ def _my_turn(folder: Path) -> Iterator[None]:
     if MANIFEST in names or (names and PARTIAL not in names):
         yield  # nothing to draw, or a folder that is not ours: the writer says so
         return
-    (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
-    with (folder / PARTIAL / "draw.lock").open("a") as lock:
-        start = reminded = time.monotonic()
-        while not try_lock(lock.fileno()):
-            if reminded == start or time.monotonic() - reminded > _REMIND_SECONDS:
-                logger.info("another process is drawing %s: waiting for it", folder)
-                reminded = time.monotonic()
-            time.sleep(_POLL_SECONDS)
+    with waiting_lock(folder / PARTIAL / "draw.lock", f"is drawing {folder}"):
         yield
 
 

@@ -78,14 +78,24 @@ srun --kill-on-bad-exit=0 --mpi=none "${step[@]}" arra-med "${arguments[@]}" || 
 
 case $code in
   0) exit 0 ;;
-  # Beside 75: ended by USR1 or USR2, as in the stages that keep every finished part anyway.
-  "$stopped" | 138 | 140) ;;
+  # Beside 75: ended by USR1, USR2 or TERM, as in the stages that keep every finished part anyway.
+  "$stopped" | 138 | 140 | 143) ;;
   *)
     say "arra-med $verb ended with exit code $code"
     exit "$code"
     ;;
 esac
-state=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
+
+# again COMMAND …: try up to five times; the controller is busy when many jobs are signalled at once.
+again() {
+  for pause in 5 10 20 40 0; do
+    if "$@"; then return; fi
+    sleep "$pause"
+  done
+  say "the controller does not answer, so the job could not be put back: submit it again"
+  exit "$code"
+}
+state=$(again squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)
 if [[ $state != RUNNING ]]; then # cancelled or pre-empted: Slurm has already decided what follows
   say "stopped while $state"
   exit "$code"
@@ -95,4 +105,4 @@ if ((${SLURM_RESTART_COUNT:-0} >= ${ARRA_MED_MAX_REQUEUES:-100})); then
   exit 1
 fi
 say "stopped to go on later: back to the queue"
-scontrol requeue "$SLURM_JOB_ID"
+again scontrol requeue "$SLURM_JOB_ID"

@@ -13,7 +13,7 @@
 #   ARRA_MED_ENV           file to source before arra-med: bin/activate, or lines of `module load`
 #   ARRA_MED_LOGS          folder for the logs (./logs), <name>-<job id>.log
 #   ARRA_MED_OUTPUT        overrides paths.output
-#   ARRA_MED_SOURCE        overrides ingest.dataset.root
+#   ARRA_MED_SOURCE        overrides ingest.dataset.root, of data sets that have one
 #   ARRA_MED_STAGES        the stages to submit (all): "train generate evaluate"
 #   ARRA_MED_SHARDS        jobs that share ingest, tokenize, features and generate (1);
 #                          ARRA_MED_SHARDS_FEATURES=8 for one of them
@@ -45,7 +45,11 @@ stages=" ${ARRA_MED_STAGES:-ingest train-tokenizer tokenize features train gener
     # shellcheck source=/dev/null
     source "$ARRA_MED_ENV"
   fi
-  arra-med validate "$config" "${overrides[@]}" >/dev/null
+  given=(${ARRA_MED_OUTPUT:+"paths.output=$ARRA_MED_OUTPUT"})
+  if [[ -n ${ARRA_MED_SOURCE:-} && $stages == *" ingest "* ]]; then
+    given+=("ingest.dataset.root=$ARRA_MED_SOURCE")
+  fi
+  arra-med validate "$config" "${given[@]}" "${overrides[@]}" >/dev/null
 )
 for stage in $stages; do
   case $stage in
@@ -55,6 +59,12 @@ for stage in $stages; do
       exit 2
       ;;
   esac
+done
+for name in "${!ARRA_MED_SHARDS@}" ARRA_MED_MAX_REQUEUES; do
+  if [[ ! ${!name:-1} =~ ^(0|[1-9][0-9]*)$ || ($name != *REQUEUES && ${!name:-1} == 0) ]]; then
+    printf '%s: expected a number, got %s\n' "$name" "${!name}" >&2
+    exit 2
+  fi
 done
 mkdir -p "$logs" # Slurm starts no job, and says nothing, where it cannot open the log
 logs=$(realpath "$logs")

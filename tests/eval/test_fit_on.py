@@ -1,8 +1,10 @@
 """A judge or encoder fitted on another prepared folder than the one that is evaluated."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,22 @@ def test_weights_serve_without_the_pictures_they_were_fitted_on(
     first = ready_identity(plugin, JUDGES, prepared, CPU)
     shutil.rmtree(theirs.folder)
     assert ready_identity(plugin, JUDGES, prepared, CPU) == first
+
+
+def test_two_evaluations_fit_a_judge_once(
+    prepared: PreparedFolder,
+    theirs: PreparedFolder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugin = cnn(tmp_path, theirs.folder)
+    caplog.set_level(logging.INFO)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(
+            pool.map(lambda _: ready_identity(plugin, JUDGES, prepared, CPU), range(2), timeout=300)
+        )
+    assert found[0] == found[1]
+    assert caplog.text.count("fitting it") == 1
 
 
 def test_changed_pictures_are_refused(

@@ -1,12 +1,14 @@
 """``results.json`` has a form, and a message about it shows places, not contents."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arra_med.errors import RequestError
 from arra_med.eval.goals import goal_rows
+from arra_med.eval.report import read_results
 from arra_med.eval.results_schema import check_results, results_schema
 from arra_med.settings import Goal
 
@@ -122,3 +124,12 @@ def test_every_object_of_the_schema_is_closed_but_two() -> None:
         "results.protocol",
         "results.protocol.versions",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"kind": ', "[]", '{"kind": "evaluation", "schema_version": "0.0"}']
+)
+def test_damaged_results_say_to_delete_the_folder(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(RequestError, match=rf"delete {tmp_path} and run 'arra-med evaluate' again"):
+        read_results(tmp_path)

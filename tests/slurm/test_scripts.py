@@ -108,6 +108,11 @@ def test_chosen_stages_wait_for_each_other_alone(tmp_path: Path) -> None:
     [
         (["training.batch_size=x"], {}, "training.batch_size"),
         ([], {"ARRA_MED_STAGES": "ingest evalaute"}, "evalaute is not a stage"),
+        ([], {"ARRA_MED_SHARDS": "08"}, "ARRA_MED_SHARDS: expected a number, got 08"),
+        ([], {"ARRA_MED_SHARDS": "0"}, "ARRA_MED_SHARDS: expected a number, got 0"),
+        ([], {"ARRA_MED_SHARDS_FEATURES": "many"}, "ARRA_MED_SHARDS_FEATURES: expected a number"),
+        ([], {"ARRA_MED_MAX_REQUEUES": "many"}, "ARRA_MED_MAX_REQUEUES: expected a number"),
+        (["ingest.dataset.name=table"], {"ARRA_MED_SOURCE": "/data"}, "root: unknown key"),
         ([], {"sbatch": '[ "$n" -lt 2 ] || { echo "queue is full" >&2; exit 1; }'}, "is full"),
     ],
 )
@@ -118,6 +123,53 @@ def test_what_is_wrong_is_said_at_once(
     assert done.returncode != 0
     assert message in done.stderr
     assert len(calls) == (2 if "sbatch" in environment else 0)
+
+
+def stage(
+    folder: Path, srun: str, *, squeue: str = "echo RUNNING", scontrol: str = ""
+) -> tuple[subprocess.CompletedProcess, str]:
+    """Run ``stage.sh ingest`` with programs in Slurm's place; what ``scontrol`` was called with."""
+    bodies = {
+        "srun": srun,
+        "squeue": squeue,
+        "scontrol": f'echo "$@" >> {folder}/called\n{scontrol}',
+        "sleep": f'echo "$@" >> {folder}/slept',
+    }
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    done = subprocess.run(
+        [SCRIPTS / "stage.sh", "ingest", "run.yaml"], capture_output=True, text=True, check=False,
+        env={"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"},
+    )  # fmt: skip
+    called = folder / "called"
+    return done, called.read_text() if called.exists() else ""
+
+
+@pytest.mark.parametrize("code", [75, 138, 140, 143])
+def test_a_stage_that_a_signal_ended_goes_back_to_the_queue(tmp_path: Path, code: int) -> None:
+    done, called = stage(tmp_path, f"exit {code}")
+    assert (done.returncode, called) == (0, "requeue 7\n"), done.stderr
+
+
+def test_a_pre_empted_stage_is_left_to_slurm(tmp_path: Path) -> None:
+    done, called = stage(tmp_path, "exit 143", squeue="echo PREEMPTED")
+    assert (done.returncode, called) == (143, "")
+    assert "stopped while PREEMPTED" in done.stderr
+
+
+def test_a_busy_controller_is_asked_again(tmp_path: Path) -> None:
+    squeue = f"echo x >> {tmp_path}/asked; [ $(wc -l < {tmp_path}/asked) -gt 2 ] && echo RUNNING"
+    done, called = stage(tmp_path, "exit 75", squeue=squeue)
+    assert (done.returncode, called) == (0, "requeue 7\n"), done.stderr
+    assert (tmp_path / "slept").read_text() == "5\n10\n"
+
+
+@pytest.mark.parametrize("broken", ["squeue", "scontrol"])
+def test_a_controller_that_is_away_is_told_of(tmp_path: Path, broken: str) -> None:
+    done, _ = stage(tmp_path, "exit 75", **{broken: "exit 1"})
+    assert done.returncode == 75
+    assert "submit it again" in done.stderr
 
 
 def test_without_a_configuration_it_explains_itself() -> None:

@@ -120,3 +120,6 @@ def test_a_mixture_is_trained_on_and_is_part_of_the_run(pipeline: Path, other: P
     assert [folder["prepared"] for folder in told["folders"]] == hashes
     ranks = run(log, *command, *rest, mixture(other, pipeline / "prepared"), code=2)
     assert "folders" in ranks.said(0)
+    (pipeline / "mixed" / "run.json").write_text("\n")
+    ranks = run(log, *command, *rest, mixture(pipeline / "prepared", other), code=2)
+    assert "run.json is damaged" in ranks.said(0)
