@@ -34,6 +34,7 @@ class PluginConfig:
     options: Any  # an instance of the plug-in's Options dataclass
 
 
+_ENDS = (yaml.BlockEndToken, yaml.StreamEndToken)  # they may lie behind a comment
 _PLACEHOLDERS = ("output", "prepared")
 """Entries of ``paths`` that any text may contain in braces."""
 
@@ -188,15 +189,16 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node = node[parent]
         if not isinstance(node, dict):
             raise RequestError(f"override {override!r}: {parent!r} is a value, not a section")
-    if " #" in text and not text.lstrip().startswith(('"', "'")):
+    try:
+        node[leaf] = yaml.safe_load(text)
+        tokens = [token for token in yaml.scan(text) if not isinstance(token, _ENDS)]
+    except yaml.YAMLError as error:
+        raise RequestError(f"override {override!r}: the value is not YAML: {error}") from error
+    if text[max(token.end_mark.index for token in tokens) :].strip():
         raise RequestError(
             f"override {override!r}: YAML takes what follows ' #' for a comment: put the value in "
             "quotes, within those of the shell"
         )
-    try:
-        node[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RequestError(f"override {override!r}: the value is not YAML: {error}") from error
 
 
 def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401

@@ -79,7 +79,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RequestError(f"{path} is not JSON: {error}; {again}") from error
     if not isinstance(results, dict) or results.get("kind") != "evaluation":
-        raise RequestError(f"{path} does not hold an evaluation: {again}")
+        raise RequestError(f"{path} does not hold an evaluation: run 'arra-med evaluate'")
     if results.get("schema_version") != SCHEMA_VERSION:
         raise RequestError(
             f"{path} has schema version {results.get('schema_version')!r}, this version of "

@@ -81,6 +81,7 @@ def test_overrides_follow_the_same_rules(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="for a comment: put the value in quotes"):
         config.load(Outer, path, ["name=run #1"])
     assert config.load(Outer, path, ['name="run #1"']).name == "run #1"
+    assert config.load(Outer, path, ['names=["x #1", y#2] ']).names == ("x #1", "y#2")
 
 
 @pytest.mark.parametrize(

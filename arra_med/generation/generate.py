@@ -217,12 +217,18 @@ class _Job:
         return [requests[i : i + self.size] for i in range(0, len(requests), self.size)]
 
     def _batch_size(self, longest: int) -> int:
-        """As asked; else the most that fit, in batches of a part that are as alike as can be."""
+        """As asked; else many that fit and divide a part, so that all batches are alike.
+
+        A GPU's graphs are recorded anew for a batch of another size. Where only a much smaller
+        number divides the part, they are as alike as can be.
+        """
         if self.chosen.batch_size != "auto":
             return self.chosen.batch_size
         part = min(self.size, self.num_images)
         fits = min(part, self.backend.largest_batch(longest))
-        chosen = -(-part // -(-part // fits))
+        divisor = next(size for size in range(fits, 0, -1) if part % size == 0)
+        alike = -(-part // -(-part // fits))
+        chosen = divisor if 3 * divisor >= 2 * alike else alike
         logger.info("batches of %d pictures (%d fit)", chosen, fits)
         return chosen
 

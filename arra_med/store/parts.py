@@ -315,7 +315,7 @@ def waiting_lock(path: Path, doing: str) -> Iterator[None]:
 
     Args:
         path: of the file.
-        doing: what the holder does, for the message: "draws x".
+        doing: what the holder does, for the message: "is drawing x".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:

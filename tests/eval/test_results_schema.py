@@ -126,9 +126,7 @@ def test_every_object_of_the_schema_is_closed_but_two() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ['{"kind": ', "[]", '{"kind": "evaluation", "schema_version": "0.0"}']
-)
+@pytest.mark.parametrize("text", ['{"kind": ', '{"kind": "evaluation", "schema_version": "0.0"}'])
 def test_damaged_results_say_to_delete_the_folder(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(RequestError, match=rf"delete {tmp_path} and run 'arra-med evaluate' again"):

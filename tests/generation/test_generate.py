@@ -210,7 +210,9 @@ def test_prompts_of_like_length_are_drawn_together(
     assert [row["prompt"] for row in rows] == lines  # in the file's own order
 
 
-@pytest.mark.parametrize(("fits", "expected"), [(7, [6, 6, 4]), (9, [8, 8]), (1, [1] * 16)])
+@pytest.mark.parametrize(
+    ("fits", "expected"), [(7, [4] * 4), (9, [8, 8]), (1, [1] * 16), (15, [8, 8])]
+)
 def test_auto_takes_batches_that_are_much_alike(
     run: Run, monkeypatch: pytest.MonkeyPatch, fits: int, expected: list[int]
 ) -> None:
@@ -225,6 +227,15 @@ def test_auto_takes_batches_that_are_much_alike(
     monkeypatch.setattr(LanguageModel, "largest_batch", lambda self, longest: fits)
     run("g", part_size=16)
     assert sizes == expected
+
+
+def test_a_number_that_nothing_divides_is_not_drawn_one_by_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(LanguageModel, "largest_batch", lambda self, longest: 6)
+    run("g", part_size=13)
+    assert "batches of 5 pictures (6 fit)" in caplog.text
 
 
 def test_too_large_a_batch_for_the_memory_says_what_to_set(
