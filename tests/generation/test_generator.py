@@ -96,3 +96,12 @@ def test_what_is_wrong_is_said(generator: Generator, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no exported model"):
         Generator.from_export(tmp_path / "none")
     assert isinstance(generator._backend, LanguageModel)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_decoding_s_memory_is_kept_free(export: Path) -> None:
+    backend = Generator.from_export(export, device=torch.device("cuda"))._backend
+    assert isinstance(backend, LanguageModel)
+    assert backend._decoding_bytes() >= 32 * 32  # one picture's bytes at the very least
+    assert backend.largest_batch(5) >= 1
