@@ -101,11 +101,19 @@ def write_choice(plan: Plan, runs: Sequence[Run], results: Path) -> None:
     for run in runs:
         for guidance in plan.guidances(run):
             folder = plan.point_folder(run, run.points[-1], guidance)
-            found = measures(_read(folder / "evaluation" / "results.json"))
+            evaluation = _read(folder / "evaluation" / "results.json")
             row = {"arm": run.arm.partition("-")[0], "overrides": list(run.candidate)}
-            rows.append({**row, "guidance": guidance, "measures": found})
-    about = {"size": plan.arms.choose.size, "seed": plan.arms.choose.seed}
-    _write(results / "choice.json", {**about, "split": "validate", "candidates": rows})
+            rows.append({**row, "guidance": guidance, "measures": measures(evaluation)})
+    about = {
+        "size": plan.arms.choose.size,
+        "seed": plan.arms.choose.seed,
+        "split": "validate",
+        "made_with": {
+            "image_tokenizer": _read(plan.folder(run) / "run" / "run.json")["image_tokenizer"],
+            "extractors": fingerprint(evaluation["protocol"]["extractors"]),
+        },
+    }
+    _write(results / "choice.json", {**about, "candidates": rows})
 
 
 def write_setup(plan: Plan, results: Path) -> None:

@@ -109,6 +109,11 @@ class Words:
         """What the interval says, in words."""
         return difference(self.study, contrast, measure).verdict
 
+    def diagnosed(self) -> str:
+        """How many pictures models were looked into with."""
+        runs = [run for seeds in self.study.runs.values() for run in seeds.values()]
+        return listed(sorted({f"{run.record['diagnosis']['samples']}" for run in runs}))
+
     def inside(self, arm: Arm, name: str, *, last: bool = True) -> str:
         """Mean over seeds of what was measured on an arm's first or last checkpoint.
 

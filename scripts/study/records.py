@@ -96,6 +96,15 @@ class Study:
     setup: Mapping[str, Any] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def choice_compares(self) -> bool:
+        """Whether what was tried had the codes and extractors of every run."""
+        with_ = self.choice.get("made_with")
+        runs = [run for seeds in self.runs.values() for run in seeds.values()]
+        return with_ is not None and all(
+            with_.items() <= run.record["made_with"].items() for run in runs
+        )
+
     def of(self, arm: Arm) -> Mapping[int, Run]:
         """Runs of an arm by seed; none if it was not run."""
         return self.runs.get(arm, {})

@@ -151,9 +151,12 @@ def test_candidates_results(plan: Plan, tmp_path: Path) -> None:
         for guidance in plan.guidances(run):
             path = plan.point_folder(run, 1600, guidance) / "evaluation" / "results.json"
             write_atomic(path, json.dumps(evaluation(fd=10 + guidance)).encode())
+        record = json.dumps({"image_tokenizer": "t"}).encode()
+        write_atomic(plan.folder(run) / "run" / "run.json", record)
     collect.write_choice(plan, runs, tmp_path)
     found = json.loads((tmp_path / "choice.json").read_text())
     assert (found["size"], found["split"]) == ("small", "validate")
+    assert found["made_with"].keys() == {"image_tokenizer", "extractors"}
     choose = plan.arms.choose
     rows = [(row["arm"], row["overrides"], row["guidance"]) for row in found["candidates"]]
     assert rows == [

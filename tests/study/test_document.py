@@ -53,6 +53,7 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
             for step in (1, 4, 16)
         ],
         "diagnosis": {
+            "samples": 256,
             "weight": 2.0,
             "points": [
                 {
@@ -220,6 +221,11 @@ def test_settings_tried_on_validation_are_shown(results: Path) -> None:
     (results / "choice.json").write_text(json.dumps({**about, "candidates": [candidate]}))
     row = next(line for line in text_of(results).splitlines() if "training.x=1" in line)
     assert row.startswith("| `none` | training.x=1 | 2.0 | 3.25 |")
+    assert "the numbers do not compare" in text_of(results)
+    made_with = load(results).of(("small", "none"))[0].record["made_with"]
+    about["made_with"] = made_with
+    (results / "choice.json").write_text(json.dumps({**about, "candidates": [candidate]}))
+    assert "the numbers do not compare" not in text_of(results)
 
 
 def test_every_measure_has_a_place_on_the_page() -> None:

@@ -361,7 +361,7 @@ def test_errors_say_what_to_do(
         assert not (tmp_path / "out").exists()
         return caplog.text
 
-    assert "does not exist" in refused(tmp_path / "nowhere")
+    assert "no prepared pictures at" in refused(tmp_path / "nowhere")
     assert "expected 2 to 60" in refused(films.folder, "--batch-size", "500")
     assert "--epochs must be positive" in refused(films.folder, "--epochs", "0")
     assert "no plain vision transformer" in refused(films.folder, "--vision-model", "resnet18")
