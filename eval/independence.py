@@ -36,7 +36,7 @@ def ready_identity(
     kind = registry.get(plugin.name)
     fit_on: Path | None = getattr(plugin.options, "fit_on", None)
     if issubclass(kind, Fitted) and not kind.is_fitted(plugin.options):
-        with waiting_lock(Path(f"{plugin.options.weights}.lock"), f"is fitting {plugin.name!r}"):
+        with waiting_lock(plugin.options.weights / "fit.lock", f"is fitting {plugin.name!r}"):
             if not kind.is_fitted(plugin.options):
                 LOG.info("%s %r has no weights yet: fitting it", registry.kind, plugin.name)
                 kind.fit(plugin.options, PreparedFolder(fit_on) if fit_on else prepared, device)
