@@ -90,10 +90,13 @@ def find_asset(name: str) -> Path:
     """
     found = asset_path(name)
     if found is None:
-        raise FileNotFoundError(
-            f"{name} is not in the asset folder {default_folder()}. {how_to_get(name)}"
-        )
+        raise FileNotFoundError(not_here(name))
     return found
+
+
+def not_here(name: str) -> str:
+    """That the asset ``name`` is missing, where it was looked for, and how to bring it."""
+    return f"{name} is not in the asset folder {default_folder()}. {how_to_get(name)}"
 
 
 def how_to_get(*names: str) -> str:

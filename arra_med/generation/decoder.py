@@ -258,10 +258,9 @@ class CodeDecoder:
         broken = torch.zeros((), dtype=torch.bool, device=self.device)
         with self.head.fitted():
             for step in range(layout.codes_per_image):
-                mask = attention if cache is None else step_mask(cache, attention)
                 output = self.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions,
-                    use_cache=True, logits_to_keep=1, **{CACHE: cache},
+                    input_ids=ids, attention_mask=step_mask(cache, attention),
+                    position_ids=positions, use_cache=True, logits_to_keep=1, **{CACHE: cache},
                 )  # fmt: skip
                 cache = getattr(output, CACHE)
                 logits = guided(self.head.codes(output.logits), scales[step], branches)

@@ -26,7 +26,6 @@ from arra_med.tokenizers.base import ImageTokenizer, chunks, load_tokenizer, tok
 COMPILE_FROM = 256
 """Pictures from which on compiling, half a minute, pays."""
 
-
 _SAME_CODEBOOK = 0.01
 """Relative difference of codebooks that precision makes (bf16)."""
 
@@ -172,8 +171,7 @@ class LanguageModel(Backend):
         """What decoding takes beside the next batch's codes: measured on a GPU; none elsewhere."""
         if self.device.type != "cuda":
             return 0
-        tokenizer, grid = self.export.image_tokenizer, self.layout.grid
-        patch = tokenizer.image_size // tokenizer.grid[0]
+        grid, patch = self.layout.grid, self.export.image_tokenizer.patch
         codes = torch.zeros((LARGEST_BATCH, *grid), dtype=torch.int64, device=self.device)
         before = torch.cuda.memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -203,9 +201,8 @@ def _difference(decoder: ImageTokenizer, trained: ImageTokenizer) -> str | None:
     """How one image tokenizer reads codes otherwise than another, in words."""
     if decoder.num_codes != trained.num_codes:
         return f"another number of codes ({decoder.num_codes}, not {trained.num_codes})"
-    patches = [t.image_size // t.grid[0] for t in (decoder, trained)]
-    if patches[0] != patches[1]:
-        return f"codes of another size ({patches[0]} px, not {patches[1]} px)"
+    if decoder.patch != trained.patch:
+        return f"codes of another size ({decoder.patch} px, not {trained.patch} px)"
     ours, theirs = decoder.codebook, trained.codebook
     if ours is None or theirs is None:
         return None
@@ -223,7 +220,7 @@ def sized_layout(export: Export, size: tuple[int, int] | None) -> ImageLayout:
     """
     if size is None:
         return export.layout
-    patch = export.image_tokenizer.image_size // export.image_tokenizer.grid[0]
+    patch = export.image_tokenizer.patch
     if size[0] % patch or size[1] % patch:
         raise RequestError(f"generation.size {size}: expected multiples of {patch} px, one code")
     return export.layout.with_grid(size[0] // patch, size[1] // patch)

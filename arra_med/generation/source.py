@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from arra_med.assets.folder import asset_path, assets_folder, how_to_get, is_name
+from arra_med.assets.folder import asset_path, is_name, not_here
 from arra_med.assets.listing import read_object
 from arra_med.config import PluginConfig, to_tree
 from arra_med.errors import RequestError
@@ -88,16 +88,12 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
         if said := unended_run(folder) or unended_run(folder.parent):
             raise FileNotFoundError(f"no exported model at {folder}: {said}")
         name = str(folder)
-        published = (
-            f". If it is the name of a published one: it is not in the asset folder "
-            f"({assets_folder()}). {how_to_get(name)}"
-            if is_name(name) and not folder.exists()
-            else ""
-        )
+        published = is_name(name) and not folder.exists()
+        missing = f". If it is the name of a published one: {not_here(name)}" if published else ""
         raise FileNotFoundError(
             f"no exported model at {folder} ({MANIFEST} is missing): run 'arra-med train', or "
             "point paths.export at the export folder of a finished run, at a published checkpoint "
-            f"of Chameleon's family, or at the name of one in the asset folder{published}"
+            f"of Chameleon's family, or at the name of one in the asset folder{missing}"
         )
     read_manifest(folder, "export")
     info = json.loads((folder / ARRA).read_text(encoding="utf-8"))

@@ -32,11 +32,11 @@ def kept(cache: Any) -> Iterator[tuple[bool, Tensor]]:  # noqa: ANN401 - any of 
 
 
 def step_mask(cache: Any, mask_BT: Tensor) -> Tensor | None:  # noqa: ANN401
-    """The attention mask of a step that goes on from ``cache``.
+    """The attention mask of a step that goes on from ``cache``, which is ``None`` at the first.
 
     ``None`` for a model without attention: some (Mamba) take a mask for one of the new tokens.
     """
-    return mask_BT if any(grows for grows, _ in kept(cache)) else None
+    return mask_BT if cache is None or any(grows for grows, _ in kept(cache)) else None
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def _difference(model: PreTrainedModel) -> float:
     for start, end in ((0, prefix), *((i, i + 1) for i in range(prefix, ids.shape[1]))):
         output = model(
             input_ids=ids[:, start:end],
-            attention_mask=mask[:, :end] if cache is None else step_mask(cache, mask[:, :end]),
+            attention_mask=step_mask(cache, mask[:, :end]),
             position_ids=positions[:, start:end],
             use_cache=True,
             **{CACHE: cache},

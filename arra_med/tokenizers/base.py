@@ -64,6 +64,11 @@ class ImageTokenizer(nn.Module, ABC):
         return next(self.parameters()).device
 
     @property
+    def patch(self) -> int:
+        """Side of what one code stands for, in pixels."""
+        return self.image_size // self.grid[0]
+
+    @property
     def codebook(self) -> Tensor | None:
         """Vectors of the codes, ``(num_codes, D)``; ``None`` if there are none."""
         return None

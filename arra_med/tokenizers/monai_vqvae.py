@@ -117,8 +117,7 @@ class MonaiVqvae(ReconstructingTokenizer):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """``(B, rows, columns)`` int64 codes to ``(B, C, H, W)`` uint8 pictures."""
-        patch = self.image_size // self.grid[0]
-        size = (codes.shape[1] * patch, codes.shape[2] * patch)
+        size = (codes.shape[1] * self.patch, codes.shape[2] * self.patch)
         return torch.cat([self._pixels(piece) for piece in chunks(codes, size)])
 
     def _pixels(self, codes: Tensor) -> Tensor:

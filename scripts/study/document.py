@@ -111,8 +111,9 @@ class Words:
 
     def diagnosed(self) -> str:
         """How many pictures models were looked into with."""
-        runs = [run for seeds in self.study.runs.values() for run in seeds.values()]
-        return listed(sorted({f"{run.record['diagnosis']['samples']}" for run in runs}))
+        return listed(
+            sorted({str(run.record["diagnosis"]["samples"]) for run in self.study.every_run})
+        )
 
     def inside(self, arm: Arm, name: str, *, last: bool = True) -> str:
         """Mean over seeds of what was measured on an arm's first or last checkpoint.
@@ -226,8 +227,7 @@ def facts(source: Mapping[str, Any] | None, depth: int = 2, name: str = "") -> s
 
 def results_id(study: Study) -> str:
     """Names all that was measured."""
-    runs = [run for seeds in study.runs.values() for run in seeds.values()]
-    points = {run.path.stem: run.record["points"] for run in runs}
+    points = {run.path.stem: run.record["points"] for run in study.every_run}
     return fingerprint({"points": points, "setup": study.setup, "choice": study.choice})
 
 
@@ -254,7 +254,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         keep_trailing_newline=True,
         autoescape=False,
     )
-    runs = [run for seeds in study.runs.values() for run in seeds.values()]
+    runs = study.every_run
     text = environment.get_template(TEMPLATE).render(
         words=Words(study), study=study, references=references(study.setup),
         known=known_value, facts=facts, decimal=decimal, million=million, counted=counted,

@@ -97,12 +97,16 @@ class Study:
     choice: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def every_run(self) -> list[Run]:
+        """All runs, of every arm and seed."""
+        return [run for seeds in self.runs.values() for run in seeds.values()]
+
+    @property
     def choice_compares(self) -> bool:
         """Whether what was tried had the codes and extractors of every run."""
-        with_ = self.choice.get("made_with")
-        runs = [run for seeds in self.runs.values() for run in seeds.values()]
-        return with_ is not None and all(
-            with_.items() <= run.record["made_with"].items() for run in runs
+        made_with = self.choice.get("made_with")
+        return made_with is not None and all(
+            made_with.items() <= run.record["made_with"].items() for run in self.every_run
         )
 
     def of(self, arm: Arm) -> Mapping[int, Run]:

@@ -17,15 +17,11 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
-    JambaConfig,
-    Lfm2Config,
     LlamaConfig,
     LogitsProcessor,
-    MambaConfig,
     MistralConfig,
     PreTrainedModel,
     Qwen3Config,
-    RwkvConfig,
 )
 
 from arra_med.errors import RequestError, WorkError
@@ -76,25 +72,13 @@ CONFIGS = {
     "bloom": BloomConfig(vocab_size=32, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3),
 }
 GROWING = ("mistral-window", "gemma2-window", "bloom")
-STATES: dict[str, Any] = {  # beside keys and values, or in place of them
-    "mamba": MambaConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, state_size=4),
-    "lfm2": Lfm2Config(**GROUPED, layer_types=["conv", "full_attention"]),
-    "jamba": JambaConfig(
-        **GROUPED, attn_layer_period=2, attn_layer_offset=1, num_experts=2, mamba_d_state=4
-    ),
-}
 ZEROS = torch.zeros(3, 6, dtype=torch.float64)
 
 
 def build(family: str) -> PreTrainedModel:
     torch.manual_seed(0)
-    if family in STATES or family == "chameleon":
-        chameleon = family == "chameleon"
-        model = (
-            ChameleonDrawer(CONFIGS[family])
-            if chameleon
-            else AutoModelForCausalLM.from_config(STATES[family])
-        )
+    if family == "chameleon":
+        model = ChameleonDrawer(CONFIGS[family])
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter, std=0.3)
@@ -131,7 +115,6 @@ def naive(
         *((family, 3.0, FULL) for family in CONFIGS),
         *(("llama", guidance, layout) for guidance in (1.0, 0.0) for layout in (PLAIN, FULL)),
         *((family, 1.0, PLAIN) for family in GROWING),
-        *((family, guidance, PLAIN) for family in STATES for guidance in (1.0, 3.0)),
     ],
 )
 def test_greedy_equals_a_loop_without_cache_or_padding(
@@ -144,7 +127,7 @@ def test_greedy_equals_a_loop_without_cache_or_padding(
     expected = [naive(model, layout, prompt, [guidance] * 6) for prompt in PROMPTS]
     assert drawn.flatten(1).tolist() == expected
     assert decoder.head.rows is not None, "only the image rows of the head are computed"
-    assert (static_layers(model, 64) is None) == (family in (*GROWING, *STATES))
+    assert (static_layers(model, 64) is None) == (family in GROWING)
 
 
 @pytest.mark.parametrize("family", [name for name in CONFIGS if name not in GROWING])
@@ -303,33 +286,6 @@ def test_largest_batch_counts_both_branches(
     assert 1 <= beside < one
     Memory.available = 0
     assert CodeDecoder(llama, FULL, Sampling()).largest_batch(5) == 1
-
-
-@pytest.mark.parametrize("family", STATES)
-def test_states_count_once_a_sequence(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Memory:
-        available = 2**20
-
-    monkeypatch.setattr("arra_med.generation.decoder.psutil.virtual_memory", lambda: Memory)
-    decoder = CodeDecoder(build(family), PLAIN, Sampling())
-    token, states = decoder._cache_bytes()
-    assert states > 0
-    assert (token == 0) == (family == "mamba")
-    assert 1 <= decoder.largest_batch(5) <= 2**20 // (2 * states)
-
-
-def test_a_model_whose_cache_is_unknown_or_wrong_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rwkv = AutoModelForCausalLM.from_config(
-        RwkvConfig(vocab_size=32, hidden_size=32, attention_hidden_size=32, num_hidden_layers=2)
-    )
-    with pytest.raises(RequestError, match="RwkvForCausalLM cannot draw: it keeps no cache"):
-        CodeDecoder(rwkv, PLAIN, Sampling())
-    mamba = build("mamba")
-    monkeypatch.setattr("arra_med.model.cache.step_mask", lambda cache, mask: mask)
-    with pytest.raises(RequestError, match="other logits than for a whole sequence"):
-        CodeDecoder(mamba, PLAIN, Sampling())
 
 
 def test_nothing_asked_for_and_too_much(llama: PreTrainedModel) -> None:
