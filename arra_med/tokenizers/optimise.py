@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.backends import cudnn
 from tqdm import tqdm
 
 from arra_med.errors import RequestError, WorkError
@@ -96,7 +97,9 @@ class TokenizerTrainer:
         progress = tqdm(
             total=training.steps, initial=self.step, desc="train-tokenizer", unit="step"
         )
-        with progress:
+        # without these cuDNN may sum in another order each time, and the same seed give other codes
+        repeatable = cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        with progress, repeatable:
             for images in batches:
                 terms = self.learn(images.to(device, non_blocking=True))
                 progress.update()

@@ -32,8 +32,9 @@ def train_tokenizer(
 ) -> dict[str, Any]:
     """Train on the training split; write weights and a report on the reconstruction.
 
-    A run that was stopped goes on from its last checkpoint, and on the CPU gives the same bytes as
-    an undisturbed one with as many threads. A published tokenizer is imported instead: the same
+    The same seed gives the same bytes on the CPU with as many threads and, without the perceptual
+    term, on the same kind of GPU. A run that was stopped goes on from its last checkpoint, to the
+    bytes of an undisturbed one. A published tokenizer is imported instead: the same
     files, of weights as they are. One without a decoder has no reconstruction figures and no
     picture grid.
 

@@ -7,7 +7,8 @@
 
 Also a step of the setup by its name. Every step runs once; the same command goes on where it
 stopped, and a step that fails stops what needs it alone. One log a step lies in ``<output>/logs``.
-Results are small JSON files in ``<output>/results``; ``document.py --results`` writes the page.
+Results are small JSON files in ``<output>/results``, each written once its last step ended;
+``document.py --results`` writes the page.
 """
 
 import argparse
@@ -17,14 +18,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from arms import ARMS, Group, read_arms
 from collect import write_choice, write_run, write_setup
 from plan import Plan, Selection
-from steps import Machine, Step, ended, run_steps
+from steps import Machine, ended, run_steps
 
 from arra_med.errors import RequestError
 from arra_med.parallel import available_cores
@@ -48,9 +50,10 @@ def main() -> int:
             raise RequestError(f"no results can be written to {results}: {error}") from error
         begun = time.monotonic()
         with _alone(plan.output) as lock:
-            failed = run_steps(asked.steps, plan.output, machine, lock=lock)
+            collect = _Collector(plan, asked, results)
+            collect()
+            failed = run_steps(asked.steps, plan.output, machine, lock=lock, after=collect)
             logging.info("%.1f minutes", (time.monotonic() - begun) / 60)
-            _collect(plan, asked, results)
     except (RequestError, OSError) as error:
         logging.error("%s", error)
         return 2
@@ -63,19 +66,28 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _collect(plan: Plan, asked: Selection, results: Path) -> None:
-    """Write the results of everything of which all steps ended."""
+class _Collector:
+    """Called after every step, it writes the results of everything of which all steps ended."""
 
-    def done(steps: Iterable[Step]) -> bool:
-        return all(ended(plan.output, step) for step in steps)
+    def __init__(self, plan: Plan, asked: Selection, results: Path) -> None:
+        self._plan, self._results = plan, results
+        self._setup = plan.setup()
+        self._made: list[str] = []
+        self._left = [([*plan.steps(run)], partial(write_run, plan, run)) for run in asked.runs]
+        if candidates := asked.candidates:
+            steps = [step for run in candidates for step in plan.steps(run)]
+            self._left.append((steps, partial(write_choice, plan, candidates)))
 
-    if done(step for step in plan.setup() if step.name == "reference"):
-        write_setup(plan, results)
-    if asked.candidates and all(done(plan.steps(run)) for run in asked.candidates):
-        write_choice(plan, asked.candidates, results)
-    for run in asked.runs:
-        if done(plan.steps(run)):
-            write_run(plan, run, results)
+    def __call__(self) -> None:
+        made = [step.name for step in self._setup if ended(self._plan.output, step)]
+        if "reference" in made and made != self._made:  # a teacher may come later
+            write_setup(self._plan, self._results)
+            self._made = made
+        for one in list(self._left):
+            steps, write = one
+            if all(ended(self._plan.output, step) for step in steps):
+                write(self._results)
+                self._left.remove(one)
 
 
 @contextlib.contextmanager

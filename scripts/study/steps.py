@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,14 @@ class Machine:
     gpus: Sequence[str] = ()
 
 
-def run_steps(steps: Sequence[Step], folder: Path, machine: Machine, *, lock: int) -> list[str]:
+def run_steps(
+    steps: Sequence[Step],
+    folder: Path,
+    machine: Machine,
+    *,
+    lock: int,
+    after: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Run what has not ended yet, in the given order where needs allow it.
 
     What needs a step that failed is not run; all else is. On an interrupt or SIGTERM the commands
@@ -73,6 +80,7 @@ def run_steps(steps: Sequence[Step], folder: Path, machine: Machine, *, lock: in
         folder: of the marks (``steps/``) and logs (``logs/``).
         machine: where they run, and how many at a time.
         lock: descriptor that the commands hold open too: a lock on it outlasts this process.
+        after: called when a step ended well.
 
     Returns:
         What failed: each step's name, its command, and the end of its log.
@@ -115,6 +123,7 @@ def run_steps(steps: Sequence[Step], folder: Path, machine: Machine, *, lock: in
                         left.remove(one.step.name)
                         progress.update()
                         progress.set_postfix_str(one.step.name)
+                        after()
     finally:
         for one in running:
             one.stop()

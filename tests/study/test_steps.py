@@ -29,10 +29,11 @@ def run(
     jobs: int = 2,
     trainings: int | None = None,
     gpus: tuple[str, ...] = (),
+    after: Callable[[], None] = lambda: None,
 ) -> list[str]:
     machine = Machine(name="a machine", jobs=jobs, trainings=trainings or jobs, gpus=gpus)
     with (folder / "lock").open("a") as lock:
-        return run_steps(steps, folder, machine, lock=lock.fileno())
+        return run_steps(steps, folder, machine, lock=lock.fileno(), after=after)
 
 
 def append(folder: Path, word: str) -> str:
@@ -55,6 +56,17 @@ def test_needs_come_first_and_each_step_runs_once(tmp_path: Path) -> None:
     mark = mark_of(tmp_path, "last")
     assert mark["device"] == "a machine"
     assert mark["seconds"] >= 0
+
+
+def test_it_is_told_of_each_step_that_ended_well(tmp_path: Path) -> None:
+    steps = [step("one", ""), step("wrong", "raise SystemExit(1)", "one"), step("last", "", "one")]
+    there: list[list[str]] = []
+    run(
+        steps,
+        tmp_path,
+        after=lambda: there.append([one.name for one in steps if ended(tmp_path, one)]),
+    )
+    assert there == [["one"], ["one", "last"]]
 
 
 def test_training_comes_first_where_jobs_are_left_for_the_rest(tmp_path: Path) -> None:

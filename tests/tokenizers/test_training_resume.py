@@ -37,9 +37,11 @@ def settings(**training: Any) -> Tokenizer:
     )
 
 
-def train(prepared: PreparedFolder, folder: Path, **training: Any) -> dict[str, Any]:
+def train(
+    prepared: PreparedFolder, folder: Path, device: torch.device = CPU, **training: Any
+) -> dict[str, Any]:
     chosen = settings(**training)
-    return stage.train_tokenizer(chosen, prepared, folder, seed=0, device=CPU)
+    return stage.train_tokenizer(chosen, prepared, folder, seed=0, device=device)
 
 
 class Stopped(Exception):
@@ -113,6 +115,16 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(
         assert started == expected
         assert contents(cut) == contents(tmp_path / "whole")
         assert not (cut / ".partial").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_same_seed_gives_the_same_bytes_on_a_gpu(
+    prepared: PreparedFolder, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        train(prepared, tmp_path / name, torch.device("cuda"), steps=40)
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
 def test_a_checkpoint_binds_its_settings_but_not_how_often_to_save(
