@@ -63,7 +63,7 @@ def plan(tmp_path: Path) -> Plan:
     return Plan(tmp_path / "study", read_arms())
 
 
-DIAGNOSIS = {"weight": 1.0, "points": [{"step": step} for step in (200, 400, 800, 1600)]}
+DIAGNOSIS = {"weight": 1.0, "points": [{"step": step} for step in (400, 800, 1600)]}
 
 
 def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bool) -> None:
@@ -124,10 +124,10 @@ def test_a_run_s_results(
     assert found["teacher"] == (None if arm == "none" else "w")
     assert len(found["validation"]) == 8
     assert found["validation"][0]["alignment"] == (0.75 if arm == "hybnext" else None)
-    assert found["seconds"] == {"train": 10, "export": 40, "generate": 40, "evaluate": 40}
-    assert [point["step"] for point in found["points"]] == [200, 400, 800, 1600]
+    assert found["seconds"] == {"train": 10, "export": 30, "generate": 30, "evaluate": 30}
+    assert [point["step"] for point in found["points"]] == [400, 800, 1600]
     first, last = found["points"][0], found["points"][-1]
-    assert (first["samples"], first["tokens"]) == (200 * 128, 200 * 128 * 256)
+    assert (first["samples"], first["tokens"]) == (400 * 128, 400 * 128 * 256)
     assert last["validation_cross_entropy"] == 4
     assert last["measures"]["fd"] == {"value": 4, "low": None, "high": None}
     assert last["measures"]["fd_unlabelled"]["value"] == 8
