@@ -52,8 +52,7 @@ TEMPLATE, PAGE, FOLDER, FILMS = "study.md.jinja", "study.md", "study", "films.pn
 READING = "reading.md"
 NOT_RUN, NOTHING = "not yet run", "–"
 BESIDE = (
-    "fd_unlabelled", "fd_infinity", "density", "coverage", "side_agreement", "view_agreement",
-    "fine_detail", "diversity", "copies",
+    "fd_infinity", "density", "view_agreement", "fine_detail", "diversity", "copies",
 )  # fmt: skip
 SHORT = ("fd", "fd_unlabelled", "auroc", "side_agreement", "text_alignment", "cross_entropy")
 

@@ -40,8 +40,8 @@ Payload = Mapping[str, Any]
 INK, SOFT, GRID = "#17232e", "#4d5b68", "#e3e8ec"
 PLAIN, ALIGNED = "#8a5310", "#0a6c85"
 MAIN_MEASURES = (
-    "fd", "kid", "auroc", "missed_per_100", "invented_per_100", "precision", "recall",
-    "text_alignment", "cross_entropy",
+    "fd", "kid", "fd_unlabelled", "auroc", "missed_per_100", "invented_per_100", "side_agreement",
+    "text_alignment", "cross_entropy", "precision", "recall", "coverage",
 )  # fmt: skip
 _WIDTH, _ROW = 9.6, 0.36  # inches
 _STYLE = {
@@ -71,8 +71,9 @@ _CURVES = (
     ("cross_entropy", "validation cross-entropy"),
     ("alignment", "alignment loss in training"),
 )
-_ARM_CURVES = ("fd", "side_agreement")
+_ARM_CURVES = ("fd", "fd_unlabelled", "side_agreement")
 _BLOCKS = 60  # points of a training curve that are drawn
+_MARKED = 12  # most points of a line that are drawn as dots
 
 
 def payloads(study: Study) -> dict[str, Payload]:
@@ -88,8 +89,10 @@ def payloads(study: Study) -> dict[str, Payload]:
         if not was_run(study, question):
             continue
         arms = [(arm, label.replace("`", "")) for arm, label in question.arms]
-        panels = [_arms_panel(study, arms, name) for name in ("fd", "auroc")]
-        panels.append(_differences_panel(study, question.contrasts, "fd"))
+        shown = ("fd", "fd_unlabelled", "auroc", "side_agreement")
+        panels = [_arms_panel(study, arms, name) for name in shown]
+        compared = ("fd", "fd_unlabelled")
+        panels += [_differences_panel(study, question.contrasts, name) for name in compared]
         found[question.slug] = {"panels": panels}
     return {name: _rounded(payload) for name, payload in found.items() if _drawable(payload)}
 
@@ -166,7 +169,7 @@ def _differences_panel(study: Study, contrasts: Sequence[Contrast], measure: str
             kind = "told" if found.verdict.startswith(("lower", "higher")) else "open"
             label = contrast.label.replace("`", "")
             rows.append(_mark(label, kind, found.by_seed, found.seeds))
-    title = f"difference in {MEASURES[measure].label}, by seed"
+    title = f"difference by seed,\n{MEASURES[measure].label}"
     return {"title": title, "zero": True, "rows": rows}
 
 
@@ -188,11 +191,18 @@ def _curves(study: Study, size: str) -> list[dict[str, Any]]:
 
 
 def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
+    """An arm's curves and the two main ones', of the same seeds."""
+    seeds = study.of(arm).keys()
     shown = {name: (arm[0], name) for name in PAIR} | {arm[1]: arm}
     curves: dict[str, Any] = {}
     for measure in _ARM_CURVES:
         read = partial(curve, measure=measure)
-        lines = {name: _seed_lines(study.of(other), read) for name, other in shown.items()}
+        lines = {
+            name: _seed_lines(
+                {seed: run for seed, run in study.of(other).items() if seed in seeds}, read
+            )
+            for name, other in shown.items()
+        }
         curves[measure] = {name: line for name, line in lines.items() if line is not None}
     return {"arm": arm[1], "size": arm[0], "curves": curves}
 
@@ -280,15 +290,13 @@ def _lines(rows: Sequence[Payload]) -> Figure:
 
 
 def _small(arms: Sequence[Payload]) -> Figure:
-    """Two panels for each further arm, two arms in a row, the two main ones behind them in grey."""
+    """A row of panels for each further arm, the two main ones behind it in grey."""
     titles = dict(_CURVES)
-    columns = len(_ARM_CURVES) * min(2, len(arms))
-    lines = -(-len(arms) * len(_ARM_CURVES) // columns)
-    figure = Figure(figsize=(_WIDTH, 2.5 * lines), layout=_layout())
+    figure = Figure(figsize=(_WIDTH, 2.4 * len(arms)), layout=_layout())
     panels = [(arm, measure) for arm in arms for measure in _ARM_CURVES]
     for place, (arm, measure) in enumerate(panels, start=1):
-        axes = figure.add_subplot(lines, columns, place)
-        _curve_panel(axes, arm["curves"][measure], log=measure == "fd", behind=PAIR)
+        axes = figure.add_subplot(len(arms), len(_ARM_CURVES), place)
+        _curve_panel(axes, arm["curves"][measure], log=measure.startswith("fd"), behind=PAIR)
         size = "" if arm["size"] == "small" else f", {arm['size']}"
         axes.set_title(f"{arm['arm']}{size}: {titles[measure]}")
     return figure
@@ -307,7 +315,9 @@ def _curve_panel(axes: Axes, lines: Payload, *, log: bool, behind: Sequence[str]
         if not tokens:
             continue
         width = 1.1 if arm in behind else 2
-        axes.plot([t / 1e6 for t in tokens], values, color=colour, lw=width, ls=style)
+        dots = "o" if len(tokens) <= _MARKED else ""
+        seen = [t / 1e6 for t in tokens]
+        axes.plot(seen, values, color=colour, lw=width, ls=style, marker=dots, ms=2 + 1.2 * width)
         ends.append((values[-1], arm, colour))
     axes.set_xscale("log")
     scales: list[Axis] = [axes.xaxis]
@@ -336,6 +346,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     for height in wanted:
         heights.append(max(height, heights[-1] + 0.085) if heights else height)
     moved = sum(heights) / len(heights) - float(wanted.mean())
+    moved = max(moved, heights[-1] - 0.98)  # below the title
     for height, (_, arm, colour) in zip(heights, sorted(ends), strict=True):
         axes.text(
             1.02, height - moved, arm, color=colour, va="center", fontsize=8,
