@@ -199,8 +199,11 @@ def read_item(item: Any, several_images: Literal["each", "exclude"] = "each") ->
     elif not has_words(asked):
         problem = ("no-prompt", "its question has no words")
     known = EXTRA_FIELDS if len(images) == 1 else _OF_THE_ITEM
-    given = ((name, item.get(name)) for name in known)
-    extra = tuple((name, text) for name, text in given if isinstance(text, str) and text)
+    given = {name: item[name] for name in known if item.get(name) not in (None, "")}
+    odd = [name for name, value in given.items() if type(value) not in (str, int)]
+    if odd:
+        problem = ("malformed-item", f"its {' and '.join(odd)} is neither text nor a whole number")
+    extra = tuple((name, str(value)) for name, value in given.items())
     prompt = asked if problem is None else ""
     sources = images or [""]
     return [Asked(source, prompt, problem, extra, sources[0]) for source in sources]

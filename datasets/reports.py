@@ -89,6 +89,11 @@ def section_name(header: str) -> str:
     return "findings" if any(part in name for part in _DESCRIBES_THE_FILM) else name
 
 
+def is_section(header: str) -> bool:
+    """Whether the official table and its fallbacks know a header."""
+    return section_name(header) in _SPELLINGS
+
+
 def split_sections(text: str) -> dict[str, str]:
     """Cut a report into its sections.
 

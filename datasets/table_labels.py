@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from arra_med.datasets.table_options import TableOptions
-from arra_med.datasets.tables import Row
+from arra_med.datasets.tables import NO_VALUE, Row, says_no_value
 from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS
 
@@ -13,7 +13,7 @@ _VALUES: dict[str, int | None] = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "present", "positive"), 1),
     **dict.fromkeys(("0", "0.0", "false", "no", "n", "absent", "negative"), 0),
     **dict.fromkeys(("-1", "-1.0", "uncertain"), -1),
-    **dict.fromkeys(("", "nan", "none", "null", "unknown", "<na>"), None),
+    **dict.fromkeys((*NO_VALUE, "unknown"), None),
 }
 
 
@@ -65,8 +65,10 @@ class LabelReader:
 
     def _listed(self, row: Row) -> list[str]:
         cell = row[self._list_column or ""]
+        if says_no_value(cell):  # before it is split: "/" may be a separator
+            return []
         parts = re.split(self._separator, cell) if self._separator else [cell]
-        return [cleaned for part in parts if (cleaned := " ".join(part.split()))]
+        return [" ".join(part.split()) for part in parts if not says_no_value(part)]
 
     def _vocabulary(
         self, options: TableOptions, rows: Iterable[tuple[int, Row]]
@@ -75,6 +77,13 @@ class LabelReader:
         found = set(counts)
         if not found:
             raise RequestError(f"{options.file}: column {self._list_column!r} is empty everywhere")
+        alike = Counter(value.casefold() for value in found)
+        if twice := [value for value in sorted(found) if alike[value.casefold()] > 1]:
+            often = ", ".join(value for value in twice if counts[value] >= _OFTEN)
+            raise RequestError(
+                f"{options.file}: column {self._list_column!r} lists labels that differ only in "
+                f"capitals ({often or f'{len(twice)} rare ones'}): write each in one way"
+            )
         long = max(found, key=len)
         if len(long) > _LONGEST_LABEL and options.label_values is None:
             raise RequestError(

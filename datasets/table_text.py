@@ -8,6 +8,7 @@ from pathlib import Path
 from arra_med.datasets import reports
 from arra_med.datasets.base import Excluded
 from arra_med.datasets.cleanup import clean
+from arra_med.datasets.labelling.assertions import read_mentions
 from arra_med.datasets.table_options import TableOptions
 from arra_med.schema import Sample
 
@@ -16,21 +17,29 @@ _MAX_TEXT = 2**20  # bytes; no report is longer
 _NAMES = (
     "findings and impression|findings|impressions?|conclusions?|comparisons?|indication|technique|"
     "clinical history|clinical information|history|reason for exam(?:ination)?|exam(?:ination)?|"
-    "impressions? and recommendations?|recommendations?|wet read|addendum|notification|"
-    "(?:electronically )?(?:signed|dictated|reported|read|verified|approved|transcribed) by"
+    "impressions? and recommendations?|recommendations?|wet read|addendum|notification"
 )
+_SIGNED = (
+    "(?:electronically )?(?:signed|dictated|reported|read|verified|approved|transcribed) by"
+    "|electronically signed"
+)
+"""A person's name follows, with or without a colon."""
 _LINE_HEADER = re.compile(
-    rf"(?m)^[ \t]*(?:([A-Z][A-Z ()/,-]*)[ \t]*:(?=\s|$)|((?i:{_NAMES}))[ \t]*(?::[ \t]*|$))"
+    rf"(?m)^[ \t]*(?:([A-Z][A-Z ()/,-]*)[ \t]*:(?=\s|$)|((?i:{_NAMES}))[ \t]*(?::[ \t]*|$)"
+    rf"|((?i:{_SIGNED}))\b[ \t]*:?[ \t]*)"
 )
 _BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")
 _INLINE_HEADER = re.compile(
-    rf"(?<=\S)(?<!\bADDENDUM)(?<!\bAND)[ \t]+({_NAMES.upper()}):(?=\s)"
-    rf"|(?<=[.!?])[ \t]+((?i:{_NAMES})):(?=\s)"
+    rf"(?<=\S)(?<!\bADDENDUM)(?<!\bAND)[ \t]+({f'{_NAMES}|{_SIGNED}'.upper()}):(?=\s)"
+    rf"|(?<=[.!?])[ \t]+((?i:{_NAMES}|{_SIGNED})):(?=\s)"
 )
 _ANATOMY = re.compile(
     r"\b(?:LEFT|RIGHT|UPPER|LOWER|LOBES?|LUNGS?|PLEURA\w*|HEART|CARDI\w+|MEDIASTIN\w+|HIL(?:A|AR|UM)"
     r"|AORTA|VESSELS?|VASCUL\w+|AIRWAYS?|TRACHEA|DIAPHRAGMS?|ABDOM\w+|BON(?:ES?|Y)|OSSEOUS"
-    r"|SKELET\w+|RIBS|SPINE|SOFT TISSUES?|CHEST WALL|TUBES?|LINES?|CATHETERS?|DEVICES?|OTHER)\b"
+    r"|SKELET\w+|RIBS|SPINE|SOFT TISSUES?|CHEST WALL|TUBES?|LINES?|CATHETERS?|DEVICES?|OTHER"
+    r"|PARENCHYMA\w*|INTERSTITIUM|AIRSPACES?|APICES|APEX|BASES|THORA\w+|STOMACH|NECK|SHOULDERS?"
+    r"|SUPPORT|MONITORING|HARDWARE|SURGICAL|POST-?OPERATIVE|QUALITY|INSPIRATION|POSITION\w*"
+    r"|EMPHYSEMA|HERNIA\w*|CALCIFICATIONS?|GRANULOMAS?|LYMPH\w*|ADENOPATHY)\b"
 )
 """A line of a structured report, which belongs to the section that it stands in."""
 
@@ -82,8 +91,8 @@ def official_headers(text: str) -> str:
 
     Other archives start the first line with one, do not indent them, write them small
     (``Impression:``), leave the colon or the space behind it out, or lost their line breaks; their
-    blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``)
-    are no sections.
+    blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``,
+    ``PNEUMOTHORAX:``) are no sections; any other name in capitals is one, as who signed may follow.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _INLINE_HEADER.sub(lambda match: f"\n {match[1] or match[2]}:", text)
@@ -92,12 +101,19 @@ def official_headers(text: str) -> str:
 
 
 def _official(line: re.Match[str]) -> str:
-    if line[2]:
-        return f" {line[2].upper()}: "
+    if name := line[2] or line[3]:
+        return f" {name.upper()}: "
     name = line[1].strip()
     if name.startswith("ADDENDUM"):  # "ADDENDUM IMPRESSION" would replace the impression
         name = "ADDENDUM"
-    return f"{name}:" if _ANATOMY.search(name) else f" {name}:"
+    return f"{name}:" if _is_structured(name) else f" {name}:"
+
+
+def _is_structured(name: str) -> bool:
+    """Whether a line's name is an organ or a finding rather than a section."""
+    if _ANATOMY.search(name):
+        return True
+    return not reports.is_section(name) and bool(read_mentions(name.lower()))
 
 
 def _refuse_empty(text: str, detail: str) -> None:

@@ -27,12 +27,13 @@ _BINARY = {
 }
 
 
-_NO_VALUE = frozenset(("", "nan", "none", "null", "n/a", "<na>", "nat"))
+NO_VALUE = frozenset(("", "nan", "none", "null", "n/a", "<na>", "nat"))
+"""Empty, or what programs write for an empty cell; in small letters."""
 
 
 def says_no_value(value: str) -> bool:
     """Whether a cell is empty, or holds what programs write for an empty one (``nan``)."""
-    return value.strip().lower() in _NO_VALUE
+    return value.strip().lower() in NO_VALUE
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Reading a prepared folder: samples and their pictures."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from arra_med.errors import RequestError
@@ -99,14 +101,17 @@ class PreparedFolder:
         Raises:
             RequestError: if the split has no sample.
         """
-        rows: list[dict[str, Any]] = self.samples.to_pylist()
-        chosen = [row for row in rows if split is None or row["split"] == split]
-        if not chosen:
-            counts = {name: sum(row["split"] == name for row in rows) for name in SPLITS}
+        samples = self.samples
+        if split is not None:
+            samples = samples.filter(pc.equal(samples["split"], split))
+        if not len(samples):
+            found = Counter(self.samples["split"].to_pylist())
+            counts = {name: found[name] for name in SPLITS}
             raise RequestError(
                 f"{self.folder}: split {split!r} is empty (samples by split: {counts})"
             )
-        return chosen
+        rows: list[dict[str, Any]] = samples.to_pylist()
+        return rows
 
     def row(self, key: str) -> dict[str, Any]:
         """The sample called ``key``.
@@ -155,18 +160,20 @@ class PreparedFolder:
         return pq.ParquetFile(path)
 
     def images(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """PNG bytes of the given samples, in the folder's order.
+        """PNG bytes of the given samples, in the folder's order; see :meth:`pick_images`."""
+        return dict(self.pick_images(keys))
+
+    def pick_images(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """``(key, PNG bytes)`` of the given samples, in the folder's order, a chunk in memory.
 
         Raises:
             RequestError: naming keys that have no picture.
             FileNotFoundError: if a part is gone.
         """
-        found: dict[str, bytes] = {}
         places = self.find(keys)
         for place, rows in itertools.groupby(places, key=lambda place: (place.part, place.chunk)):
             chunk = self.read_chunk(*place)
-            found.update(chunk[one.row] for one in rows)
-        return found
+            yield from (chunk[one.row] for one in rows)
 
     def find(self, keys: Sequence[str]) -> list[PicturePlace]:
         """Where the pictures of the given samples lie, in the folder's order; reads keys alone.

@@ -1,5 +1,6 @@
 """How well pictures survive an image tokenizer: figures, panels and a page to read."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,13 +76,13 @@ def reconstruct(
         RequestError: if the split is empty.
     """
     keys = [row["key"] for row in prepared.rows(split)]
-    pictures = list(prepared.images(keys).values())
+    pictures = prepared.pick_images(keys)
     psnr: list[float] = []
     similarity: list[float] = []
     usage = torch.zeros(tokenizer.num_codes)
     panels: list[np.ndarray] = []
-    for start in range(0, len(pictures), batch_size):
-        images = to_tensor([decode_png(p) for p in pictures[start : start + batch_size]])
+    while batch := list(itertools.islice(pictures, batch_size)):
+        images = to_tensor([decode_png(png) for _, png in batch])
         codes = tokenizer.encode(images.to(tokenizer.device))
         decoded = tokenizer.decode(codes).cpu()
         error = (images.float() - decoded.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-6)
@@ -99,7 +100,7 @@ def reconstruct(
         "codebook_perplexity": float((-(share * share.log()).sum()).exp()),
         "codes_used": float((usage > 0).float().mean()),
         "num_codes": tokenizer.num_codes,
-        "num_images": len(pictures),
+        "num_images": len(keys),
     }
     if similarity:
         metrics["ms_ssim"] = float(np.mean(similarity))

@@ -119,6 +119,13 @@ _CHANGE_ITSELF = re.compile(
     r"|not (?:\w+ )?(?:present|seen|visible|visualized|evident) on)\b(?! to document)",
     re.IGNORECASE,
 )
+# "No new effusion" does not say that there is none.
+_NOTHING_NEW = re.compile(
+    r"\b(?:no|not|without|nor|any|never|den(?:y|ies|ied))\b"
+    r"(?:(?: (?!but\b)[\w/-]+){0,8}?|[^.;:]*?,? (?:or|nor)) "
+    r"(?:new(?:ly)?|worsen(?:ing|ed)|increasing|enlarging|growing|progressive)\b",
+    re.IGNORECASE,
+)
 _NEXT_STEPS = re.compile(
     r"\b(?:recommend\w*|follow[- ]?up|suggest(?:ed)? (?:repeat|follow)|ensure|document"
     r"|if (?:clinically|available))\b",
@@ -309,7 +316,7 @@ def _edited(clause: str) -> str:
     if not _MENTIONS.search(clause) or (_CONDITION.match(clause) and not _OLD_FILMS.search(clause)):
         return clause
     advice = _NEXT_STEPS.search(clause)
-    if _ABOUT_EARLIER.search(clause):
+    if _ABOUT_EARLIER.search(clause) or _NOTHING_NEW.search(clause):
         return ""
     if _OLD_FILMS.search(clause) if advice else _CHANGE_ITSELF.search(clause):
         return ""

@@ -281,7 +281,10 @@ CLEANED = (
     Case(EARLIER, "Stable cardiomegaly.", "Cardiomegaly."),
     Case(EARLIER, "Mild stable cardiomegaly.", "Mild cardiomegaly."),
     Case(EARLIER, "No significant interval change.", ""),
-    Case(EARLIER, "No new consolidation.", "No consolidation."),
+    Case(EARLIER, "No new consolidation.", ""),  # an old one may be there
+    Case(EARLIER, "There are no new or worsening focal opacities.", ""),
+    Case(EARLIER, "No focal consolidation, effusion, or new nodule.", ""),
+    Case(EARLIER, "No pneumothorax but new left effusion.", "No pneumothorax but left effusion."),
     Case(EARLIER, "The nodule is no longer seen.", ""),
     Case(EARLIER, "Right effusion is not significantly changed.", ""),
     Case(EARLIER, "No change in right effusion.", ""),

@@ -120,6 +120,21 @@ def test_pictures_of_one_item_are_of_one_patient(root, extra):
         assert pairs[0][0].patient_id == "7-0"
 
 
+def test_numbers_name_patients_too(root):
+    items = [item("a", "a b.png") | {"patient_id": 1000}, item("b", "c.png") | {"patient_id": 1000}]
+    items += [
+        item("c", "a-b.png") | {"patient_id": ["x"]},
+        item("d", "a-b.png") | {"study_id": None},
+    ]
+    path = write(root / "a.json", items)
+    found = list(Conversations(Conversations.Options(files={"train": path})).items())
+    assert [sample.patient_id for sample in found[:2]] == ["1000", "1000"]
+    assert (found[2].reason, found[2].detail) == (
+        "malformed-item", "its patient_id is neither text nor a whole number"
+    )  # fmt: skip
+    assert found[3].study_id == "a-b"
+
+
 def test_bad_requests(tmp_path):
     with pytest.raises(RequestError, match="at least one"):
         Conversations.Options(files={})

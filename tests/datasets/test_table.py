@@ -142,6 +142,12 @@ def test_a_column_that_lists_labels(root):
     ]  # fmt: skip
     chosen = table(root, text, label_column="found", label_values=("Effusion",))
     assert [i.labels for i in chosen.items()] == [{"Effusion": v} for v in (1, None, 0)]
+    for empty in ("nan", "None", "N/A"):
+        said = table(root, text.replace("b.png,x,", f"b.png,x,{empty}"), label_column="found")
+        assert said.label_names == adapter.label_names
+        assert [i.labels for i in said.items()] == [i.labels for i in adapter.items()]
+    with pytest.raises(RequestError, match=r"differ only in capitals \(2 rare ones\)"):
+        table(root, text.replace("No  Finding", "edema"), label_column="found")
     text += "d.png,x,Edema\ne.png,x,Edema;Anna Meyer\n"
     with pytest.raises(RequestError, match=r"lists Efusion; often there: Edema$"):
         table(root, text, label_column="found", label_values=("Efusion",))
