@@ -3,7 +3,7 @@
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -160,6 +160,15 @@ class PublishedTokenizer(ImageTokenizer):
             FileNotFoundError: if they are not there.
             RequestError: if they are another model's, or do not fit the picture size.
         """
+
+    @classmethod
+    def sources(cls, options: Any) -> Sequence[Path]:  # noqa: ANN401 - an instance of Options
+        """The files it is read from: it is imported anew, elsewhere, once they change.
+
+        Raises:
+            FileNotFoundError: if they are not there.
+        """
+        return ()
 
     def import_metrics(
         self,

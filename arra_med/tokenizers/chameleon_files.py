@@ -76,6 +76,11 @@ def find_vq(location: Path | None) -> Path:
     )
 
 
+def vq_files(path: Path) -> list[Path]:
+    """The files behind what :func:`find_vq` found: itself, or the shards that it lists."""
+    return sorted(set(read_shards(path).values())) if path.name == _INDEX else [path]
+
+
 def read_vq(path: Path) -> VqFile:
     """Read a VQ-GAN, whatever stands before its names (``model.vqmodel.``), and nothing else.
 

@@ -29,6 +29,7 @@ from arra_med.tokenizers.chameleon_files import (
     asset_names,
     find_vq,
     read_vq,
+    vq_files,
 )
 from arra_med.tokenizers.chameleon_keys import CODEBOOK, VqArchitecture, convert
 
@@ -133,6 +134,14 @@ class ChameleonVq(PublishedTokenizer):
             "the published architecture" if architecture == VqArchitecture() else architecture,
         )
         return tokenizer.eval().requires_grad_(False)
+
+    @classmethod
+    def sources(cls, options: ChameleonVqOptions) -> list[Path]:
+        """The file that holds the network, or its shards; then those of another decoder."""
+        found = vq_files(find_vq(options.weights))
+        if options.decoder_weights is not None:
+            found += vq_files(find_vq(options.decoder_weights))
+        return found
 
     @classmethod
     def assets(cls, options: ChameleonVqOptions) -> tuple[str, ...]:

@@ -14,7 +14,15 @@ from arra_med.errors import RequestError
 from arra_med.images import decode_png
 from arra_med.registry import TOKENIZERS
 from arra_med.settings import Tokenizer, TokenizerTraining
-from arra_med.store import PartWriter, PreparedFolder, canonical_json, sha256_file
+from arra_med.store import (
+    MANIFEST,
+    PartWriter,
+    PreparedFolder,
+    canonical_json,
+    read_manifest,
+    sampled_sha256,
+    sha256_file,
+)
 from arra_med.tokenizers.base import PublishedTokenizer, TrainableTokenizer
 from arra_med.tokenizers.batches import to_tensor
 from arra_med.tokenizers.optimise import CHECKPOINT, TokenizerTrainer
@@ -115,7 +123,11 @@ def _import(
             f"tokenizer.training is set, but {name!r} is a published image tokenizer, which is "
             "imported and not trained: leave tokenizer.training out"
         )
-    config = {"plugin": to_tree(settings.plugin), "prepared": prepared.content_hash}
+    config = {
+        "plugin": to_tree(settings.plugin),
+        "prepared": prepared.content_hash,
+        "sources": _sources(plugin, settings.plugin.options, folder),
+    }
     with PartWriter(folder, kind="tokenizer", config=config) as writer:
         if not writer.missing(1):
             return _finish(writer, 1)
@@ -141,6 +153,17 @@ def _import(
         files[METRICS] = canonical_json(metrics).encode()
         writer.write_part(0, files, {})
         return _finish(writer, 1)
+
+
+def _sources(plugin: type[PublishedTokenizer], options: object, folder: Path) -> list[str]:
+    """Hashes of the published files; once they were imported they need not be there any more."""
+    try:
+        return [sampled_sha256(path) for path in plugin.sources(options)]
+    except FileNotFoundError:
+        if not (folder / MANIFEST).is_file():
+            raise
+        imported: list[str] = read_manifest(folder, "tokenizer")["config"]["sources"]
+        return imported
 
 
 def _held_out(prepared: PreparedFolder, batch_size: int) -> Iterator[Tensor]:

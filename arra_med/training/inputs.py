@@ -5,13 +5,21 @@ from typing import Any
 
 from arra_med.config import to_tree
 from arra_med.errors import RequestError
+from arra_med.model.backbones import pretrained_folder
 from arra_med.settings import Settings, section
-from arra_med.store import PreparedFolder, canonical_json, difference
+from arra_med.store import (
+    PreparedFolder,
+    canonical_json,
+    difference,
+    fingerprint,
+    sampled_sha256,
+)
 from arra_med.tokenizers.base import tokenizer_id
 from arra_med.training.mixture import open_folder, open_folders
 
 RUN_RECORD = "run.json"
 """In the run folder: what the run is; the same command resumes it, another is refused."""
+_MODEL_FILES = (".safetensors", ".bin", ".json", ".model", ".txt")
 
 
 class Inputs:
@@ -52,6 +60,7 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
         "prepared": inputs.prepared.content_hash,
         "folders": [folder.identity() for folder in inputs.folders],
         "image_tokenizer": inputs.image_tokenizer,
+        "pretrained": _pretrained(settings),
     }
     record = folder / RUN_RECORD
     if record.is_file():
@@ -62,6 +71,8 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
                 f"{record} is damaged ({error}): choose another paths.run, or delete {folder}, "
                 "checkpoints and all"
             ) from error
+        if identity["pretrained"] is None:  # a run that ended does not need it any more
+            identity["pretrained"] = there.get("pretrained")
         differing = difference(there, json.loads(canonical_json(identity)))
         if differing:
             raise RequestError(
@@ -69,3 +80,16 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
                 f"{', '.join(differing)}. Choose another paths.run, or delete the folder."
             )
     return identity
+
+
+def _pretrained(settings: Settings) -> str | None:
+    """Names the model that training starts from by its files; ``None`` if there is none there."""
+    backbone = section(settings.backbone, "backbone", "train")
+    if backbone.pretrained is None:
+        return None
+    try:
+        folder = pretrained_folder(backbone.pretrained)
+    except FileNotFoundError:  # said by whoever opens it
+        return None
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]
+    return fingerprint([[path.name, sampled_sha256(path)] for path in files])

@@ -7,11 +7,14 @@ here, and each is refused by name. A ``ratio`` below 1 there picks a part once a
 next epoch takes the next part, so that no sample stays unused.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from arra_med.config import build
@@ -20,6 +23,8 @@ from arra_med.settings import MixtureFolder, Settings, Training, section
 from arra_med.store import Cache, PreparedFolder
 from arra_med.teachers.cache import open_features
 from arra_med.tokenizers.cache import open_tokens
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +131,7 @@ def open_folders(
             continue
         prepared = PreparedFolder(one.prepared)
         _check(prepared, [main.prepared, *(folder.prepared for folder in folders)])
+        _check_held_out(prepared, main.prepared)
         folders.append(open_folder(settings, prepared, one.ratio))
     return folders or [main]
 
@@ -159,3 +165,28 @@ def _check(prepared: PreparedFolder, others: Sequence[PreparedFolder]) -> None:
                 f"{prepared.folder} does not fit the mixture: {what} is {found}, that of "
                 f"{others[0].folder} is {expected}; ingest it with the same settings"
             )
+
+
+def _check_held_out(prepared: PreparedFolder, main: PreparedFolder) -> None:
+    """Refuse to train on what the run is validated and its pictures are evaluated on."""
+
+    def of(folder: PreparedFolder, column: str, splits: Sequence[str]) -> set[str]:
+        chosen = pc.is_in(folder.samples["split"], value_set=pa.array(splits))
+        return set(folder.samples.filter(chosen)[column].to_pylist())
+
+    def shared(column: str) -> int:
+        return len(of(prepared, column, ["train"]) & of(main, column, ["validate", "test"]))
+
+    if pictures := shared("source_sha256"):
+        raise RequestError(
+            f"{pictures} pictures of {prepared.folder}'s training split are of the validation or "
+            f"test split of {main.folder}: ingest it with the same splits, or leave it out"
+        )
+    if patients := shared("patient_id"):
+        logger.warning(
+            "%d patient ids of the training split of %s are of the validation or test split of "
+            "%s: if they are the same patients, results on those are no results on new patients",
+            patients,
+            prepared.folder,
+            main.folder,
+        )

@@ -169,6 +169,23 @@ def test_train_tokenizer_imports_it(
         )
 
 
+def test_weights_that_changed_are_not_taken_for_those_imported_before(
+    reference: VqGan, prepared: PreparedFolder, tmp_path: Path
+) -> None:
+    path = save_ckpt(reference, tmp_path / "vqgan.ckpt")
+    settings = Tokenizer(
+        plugin=PluginConfig(name="chameleon-vq", options=ChameleonVqOptions(weights=path))
+    )
+    train_tokenizer(settings, prepared, tmp_path / "t", seed=0, device=CPU)
+    path.rename(tmp_path / "gone.ckpt")  # what was imported is whole without it
+    train_tokenizer(settings, prepared, tmp_path / "t", seed=0, device=CPU)
+    state = torch.load(tmp_path / "gone.ckpt", weights_only=False)
+    state["state_dict"] = {name: tensor * 1.5 for name, tensor in state["state_dict"].items()}
+    torch.save(state, path)
+    with pytest.raises(RequestError, match="sources"):
+        train_tokenizer(settings, prepared, tmp_path / "t", seed=0, device=CPU)
+
+
 def test_an_encoder_alone_is_imported_without_figures_of_reconstruction(
     hub: Path, prepared: PreparedFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,9 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from arra_med.errors import RequestError
 from arra_med.settings import MixtureFolder, Settings, Training
 from arra_med.tokenizers.cache import tokenize
 from arra_med.training.inputs import Inputs
-from arra_med.training.mixture import mixture_of
+from arra_med.training.mixture import _check_held_out, mixture_of
 from tests.conftest import write_prepared
 from tests.training.ranks import run
 
@@ -103,6 +105,20 @@ def test_folders_that_do_not_fit_are_refused_by_name(
         inputs_of(pipeline, UNALIGNED, f"training.data_config={tmp_path / 'data.yaml'}")
     with pytest.raises(FileNotFoundError, match=r"no features of this teacher at .*other"):
         inputs_of(pipeline, mixture(other))
+
+
+def test_held_out_pictures_of_the_main_folder_are_not_trained_on(
+    pipeline: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_prepared(tmp_path / "more", num=60)  # the same pictures, cut elsewhere
+    with pytest.raises(RequestError, match=r"^12 pictures of .*more's training split are of the"):
+        inputs_of(pipeline, UNALIGNED, mixture(tmp_path / "more"))
+    ids = {"split": ["train", "test"], "patient_id": ["7", "8"]}
+    main = SimpleNamespace(folder="a", samples=pa.table(ids | {"source_sha256": ["1", "2"]}))
+    ids["patient_id"] = ["8", "7"]
+    other = SimpleNamespace(folder="b", samples=pa.table(ids | {"source_sha256": ["3", "4"]}))
+    _check_held_out(other, main)
+    assert "1 patient ids of the training split of b are of the validation or test" in caplog.text
 
 
 def test_a_mixture_is_trained_on_and_is_part_of_the_run(pipeline: Path, other: Path) -> None:
