@@ -114,6 +114,10 @@ class DatasetAdapter(ABC):
             UnreadableImage: if it is missing, broken, or not a picture.
         """
 
+    def identifiers(self, source: str) -> tuple[Identifier, ...]:
+        """What the header of an excluded item's picture holds about the patient, if anything."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class RootOptions:

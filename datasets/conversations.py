@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from arra_med.datasets import splits
-from arra_med.datasets.base import DatasetAdapter, Excluded, Picture
+from arra_med.datasets.base import DatasetAdapter, Excluded, Identifier, Picture
 from arra_med.datasets.dicom import Rendering
 from arra_med.datasets.paths import is_file, key_from_path, relative_source
-from arra_med.datasets.pictures import read_picture
+from arra_med.datasets.pictures import header_identifiers, read_picture
 from arra_med.datasets.reports import has_words
 from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split
@@ -137,6 +137,10 @@ class Conversations(DatasetAdapter):
             channels=self.options.channels,
             rendering=self.options.rendering,
         )
+
+    def identifiers(self, source: str) -> tuple[Identifier, ...]:
+        """See :func:`arra_med.datasets.pictures.header_identifiers`."""
+        return header_identifiers(self._root / source)
 
     def _asked(self) -> Iterator[tuple[Split, str, Asked]]:
         files = self.options.files

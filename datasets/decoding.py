@@ -8,7 +8,7 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from arra_med import images
@@ -77,7 +77,7 @@ class Decoder:
             The result, or an exclusion that says why there is none.
         """
         if isinstance(item, Exclusion):
-            return self._pseudonymised(item)
+            return self._listed(item)
         try:
             with quiet_pydicom():  # an adapter may read DICOM in its own way
                 return self._decode(item)
@@ -88,7 +88,7 @@ class Decoder:
         except Exception as error:  # noqa: BLE001 - the boundary of one item
             reason, detail = "unreadable-image", f"the reader failed ({type(error).__name__})"
             logger.warning("an item's reader failed with %s", type(error).__name__)
-        return self._pseudonymised(
+        return self._listed(
             Exclusion(item=item.key, source=item.source, reason=reason, detail=detail)
         )
 
@@ -117,7 +117,13 @@ class Decoder:
             leaks=leaks,
         )
 
-    def _pseudonymised(self, exclusion: Exclusion) -> Exclusion:
+    def _listed(self, exclusion: Exclusion) -> Exclusion:
+        """An exclusion whose words and paths name nobody of whom its picture's header tells."""
+        if self.scan and exclusion.source:
+            redactor = privacy.Redactor(self.adapter.identifiers(exclusion.source), self.allow)
+            exclusion = replace(
+                exclusion, item=redactor(exclusion.item), source=redactor(exclusion.source)
+            )
         if self.key is None:
             return exclusion
         return privacy.pseudonymise_exclusion(exclusion, self.key)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pydicom
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as _PHOTOMETRIC
 from PIL.TiffImagePlugin import TiffImageFile
 
 from arra_med.datasets import dicom
-from arra_med.datasets.base import Picture, UnreadableImage
-from arra_med.datasets.dicom_checks import quotable, reasons
+from arra_med.datasets.base import Identifier, Picture, UnreadableImage
+from arra_med.datasets.dicom_checks import quiet_pydicom, quotable, reasons
 from arra_med.datasets.grayscale import look_up
 from arra_med.datasets.privacy.identifiers import dicom_identifiers, image_identifiers
 from arra_med.store import sha256_bytes
@@ -56,6 +57,15 @@ def read_picture(
     if pixels.min() == pixels.max():
         raise UnreadableImage("every pixel has the same value: a blank film")
     return Picture(pixels=pixels, sha256=sha256_bytes(data), identifiers=identifiers)
+
+
+def header_identifiers(path: Path) -> tuple[Identifier, ...]:
+    """What identifies a person in a DICOM file's header; nothing where there is none to read."""
+    try:
+        with quiet_pydicom():
+            return tuple(dicom_identifiers(pydicom.dcmread(path, stop_before_pixels=True)))
+    except Exception:  # noqa: BLE001 - the boundary of one item, which is excluded already
+        return ()
 
 
 def read_image(path: Path, *, channels: Literal[1, 3]) -> np.ndarray:

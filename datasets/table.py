@@ -31,10 +31,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from arra_med.datasets import dicom_folder, splits, table_text, views
-from arra_med.datasets.base import DatasetAdapter, Picture
+from arra_med.datasets.base import DatasetAdapter, Identifier, Picture
 from arra_med.datasets.dicom_folder import PictureFiles
 from arra_med.datasets.paths import is_file, key_from_path, relative_source, without_suffix
-from arra_med.datasets.pictures import read_picture
+from arra_med.datasets.pictures import header_identifiers, read_picture
 from arra_med.datasets.privacy import identifiers
 from arra_med.datasets.reports import has_words
 from arra_med.datasets.table_labels import LabelReader
@@ -132,6 +132,10 @@ class Table(DatasetAdapter):
             channels=self.options.channels,
             rendering=self.options.rendering,
         )
+
+    def identifiers(self, source: str) -> tuple[Identifier, ...]:
+        """See :func:`arra_med.datasets.pictures.header_identifiers`."""
+        return header_identifiers(self._root / source)
 
     def _rows(self) -> Iterator[tuple[int, Row]]:
         return ((line.number, line.row) for line in self._lines.lines() if line.row is not None)

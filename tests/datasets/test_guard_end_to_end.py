@@ -105,6 +105,29 @@ def test_nothing_planted_is_in_any_byte_of_any_output(archive, tmp_path, caplog,
     assert all("left effusion" in prompt for prompt in prompts)
 
 
+def test_the_path_of_an_excluded_film_names_nobody_either(archive, tmp_path):
+    folder = archive / "films"
+    (folder / "Quenzer_Ottoline").mkdir(parents=True)
+    films = archive / "MRN4711089"
+    (films / "film0.dcm").rename(folder / "Quenzer_Ottoline" / "a.dcm")
+    (films / "film1.dcm").rename(folder / "b.dcm")
+    rows = (
+        "file,view,text\nQuenzer_Ottoline/a.dcm,lateral,Clear.\nb.dcm,PA,Clear.\nc.dcm,PA,Clear.\n"
+    )
+    (folder / "t.csv").write_text(rows)
+    tree = {
+        "dataset": {"name": "table", "file": str(folder / "t.csv"), "image": "file",
+                    "view": "view", "views": ["PA"], "text": "text"},
+        "size": 16, "workers": 0,
+    }  # fmt: skip
+    ingest(build(Ingest, tree, where="test"), tmp_path / "out")
+    lines = [json.loads(x) for x in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
+    assert [(x["item"], x["source"]) for x in lines] == [
+        ("t.csv#2", "___/a.dcm"),
+        ("t.csv#4", "c.dcm"),
+    ]
+
+
 def test_what_exif_says_of_a_photograph_is_kept_out_too(archive, tmp_path):
     folder = archive / "MRN4711089"
     line = "film,report\nphoto.jpg,Ottoline Quenzer (MRN4711089): the disc is pale.\n"
