@@ -69,7 +69,11 @@ def worth(results: Results) -> list[str]:
             "That classifier learned from other pictures of the same data set: it knows that set's "
             "habits, and a judge from elsewhere could see less or more."
         )
-    caricatured = [str(row["finding"]) for row in scored_findings(results) if _above_real(row)]
+    caricatured = [
+        str(row["finding"])
+        for row in scored_findings(results)
+        if _above_0(row.get("auroc_difference"))
+    ]
     if caricatured:
         sentences.append(
             f"Warning: {listed(caricatured)} {'is' if len(caricatured) == 1 else 'are'} easier to "
@@ -129,7 +133,9 @@ def where_it_fails(results: Results) -> list[str]:
     missed = [
         f"{row['finding']} ({p_words(p)})"
         for row in judged
-        if (p := finite(row.get("missed_more_p_adjusted"))) is not None and p < SIGNIFICANT
+        if (p := finite(row.get("missed_more_p_adjusted"))) is not None
+        and p < SIGNIFICANT
+        and _above_0(row.get("missed_more"))  # p is two-sided
     ]
     if missed:
         sentences.append(
@@ -369,6 +375,7 @@ def _nulls(results: Results) -> list[tuple[str, str | None]]:
     return found
 
 
-def _above_real(row: Mapping[str, Any]) -> bool:
-    gap = Estimate.read(row.get("auroc_difference"))
+def _above_0(difference: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Whether the whole interval of a difference lies above 0."""
+    gap = Estimate.read(difference)
     return gap is not None and gap.low is not None and gap.low > 0

@@ -25,7 +25,7 @@ def bell(centre: float, total: int, bins: int = 10, width: float = 0.15) -> list
 
 def finding(name: str, positives: int, real: float, made: float, half: float = 0.05) -> Results:
     missed, real_missed = 100 * (1 - made) * 0.9, 100 * (1 - real) * 0.9
-    negatives = 260 - positives
+    negatives, more = 260 - positives, missed - real_missed
     return {
         "finding": name,
         "positives": positives,
@@ -45,6 +45,7 @@ def finding(name: str, positives: int, real: float, made: float, half: float = 0
         "invented_per_100": 0.8 * missed,
         "real_missed_per_100": real_missed,
         "real_invented_per_100": 0.8 * real_missed,
+        "missed_more": {"value": more, "low": more - 7, "high": more + 7},
         "missed_more_p": 0.003 if missed > real_missed + 7 else 0.3,
         "missed_more_p_adjusted": 0.018 if missed > real_missed + 7 else 0.6,
         "unmentioned": 28,

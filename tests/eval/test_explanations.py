@@ -174,6 +174,10 @@ def test_what_fails_and_what_is_open(results: Any) -> None:
         "Consolidation",
     ]
     assert "Not followed: the side (less often than real)." in where_it_fails(results)
+    assert any(
+        line.startswith("Missed more often than in real images") and "Nodule" in line
+        for line in where_it_fails(results)
+    )
     results["similarity"] = None
     results["similarity_note"] = "pictures are under 11 px"
     results |= {"memorisation": None, "memorisation_note": "it was switched off"}
@@ -187,6 +191,13 @@ def test_what_fails_and_what_is_open(results: Any) -> None:
     assert open_questions[memorised] == "it was switched off"
     assert open_questions["View, by an independent model"] == "only cnn-view-64 tested it"
     assert all(open_questions.values())
+
+
+def test_a_finding_missed_less_often_than_in_real_images_is_no_failure(results: Any) -> None:
+    """Its p value is two-sided and small, too."""
+    for row in results["judges"][0]["findings"]:
+        row |= {"missed_more": ends(-20, -26, -14), "missed_more_p_adjusted": 0.001}
+    assert not any("Missed more often" in line for line in where_it_fails(results))
 
 
 def test_the_checklist_says_where_or_why_not(results: Any) -> None:
