@@ -58,9 +58,9 @@ def laterality_sentences(results: Results) -> list[str]:
         return [_not_tested("Side", results.get("laterality_note"))]
     real = Estimate.read(sides.get("followed_real"))
     sentences = [
-        f"A finding asked for on one side is seen there in {per_100(made)} pictures; 50 is chance. "
+        f"Of the findings asked for on one side, {per_100(made)} are seen there; 50 is chance. "
         f"Real images: {per_100(real)} ({sides.get('judge')}, "
-        f"{counted(sides.get('n'), 'picture')}{_standing(sides)})."
+        f"{counted(sides.get('n'), 'finding')} in pictures{_standing(sides)})."
     ]
     if real is not None and real.low is not None and real.low <= CHANCE:
         sentences.append("Even in real images the judge tells sides no better than chance.")
@@ -72,11 +72,11 @@ def laterality_sentences(results: Results) -> list[str]:
         flipped = Estimate.read(swapped.get("flipped"))
         if followed is not None:
             sentences.append(
-                f"With left and right exchanged in the prompt, {per_100(followed)} pictures show "
-                f"the finding on the new side."
+                "With left and right exchanged in the prompt, of the findings "
+                f"{per_100(followed)} are seen on the new side."
             )
         if flipped is not None:
-            sentences.append(f"The side changes with the prompt in {per_100(flipped)}.")
+            sentences.append(f"The side changes with the prompt for {per_100(flipped)} findings.")
     else:
         sentences.append(_not_tested("Exchanged sides", sides.get("swapped_note")))
     return sentences + _reasons(sides)

@@ -116,7 +116,8 @@ def test_view_side_and_text_are_told_or_the_reason_is(results: Any) -> None:
     assert "88 of 100 (86 to 91) pictures" in view_sentences(results)[0]
     assert "Least often for AP" in view_sentences(results)[1]
     assert "most often taken for PA" in view_sentences(results)[1]
-    assert "73 of 100 (66 to 80) pictures; 50 is chance" in laterality_sentences(results)[0]
+    assert "73 of 100 (66 to 80) are seen there; 50 is chance" in laterality_sentences(results)[0]
+    assert "142 findings in pictures)" in laterality_sentences(results)[0]  # two a picture, perhaps
     assert any("exchanged" in sentence for sentence in laterality_sentences(results))
     assert "clip-64" in text_sentences(results)[0]
     assert "settles nothing" in text_sentences(results)[1]
