@@ -236,13 +236,11 @@ def _error_sentences(judge: Mapping[str, Any] | None) -> list[str]:
         return []
     sentences = [
         f"Of 100 findings that prompts ask for, {percent(missed.value)} are missing, and the judge "
-        f"misses {percent(missed.real)} when it reads the real images ({missed.n:,} asked; by "
-        f"finding {percent(missed.lowest)} to {percent(missed.highest)}, most often "
-        f"{missed.worst}).",
+        f"misses {percent(missed.real)} when it reads the real images ({missed.n:,} asked; "
+        f"{_by_finding(missed)}).",
         f"Where a finding is stated to be absent, {percent(invented.value)} of 100 pictures show "
         f"it all the same, and {percent(invented.real)} of the real images ({invented.n:,} cases; "
-        f"by finding {percent(invented.lowest)} to {percent(invented.highest)}, most often "
-        f"{invented.worst}).",
+        f"{_by_finding(invented)}).",
     ]
     unmentioned = _pooled(judge, "invented_unmentioned_per_100", "unmentioned")
     if unmentioned is not None:
@@ -260,6 +258,12 @@ def _error_sentences(judge: Mapping[str, Any] | None) -> list[str]:
             "devices and findings that the judge hardly recognises left out)."
         )
     return sentences
+
+
+def _by_finding(errors: Pooled) -> str:
+    """The range over findings, and the worst of them if there is an error at all."""
+    words = f"by finding {percent(errors.lowest)} to {percent(errors.highest)}"
+    return words + (f", most often {errors.worst}" if errors.highest else "")
 
 
 def _error_summary(judge: Mapping[str, Any]) -> str:
@@ -337,7 +341,9 @@ def _auroc_sentences(results: Results) -> list[str]:
         )
     if real is not None:
         sentences.append(f"On real images it reaches {with_interval(real)}: the ceiling.")
-    by_chance = [str(row["finding"]) for row in scored if _at_chance(row)]
+    by_chance = [
+        str(row["finding"]) for row in scored if (low := _low(row)) is not None and low <= CHANCE
+    ]
     if by_chance:
         sentences.append(f"No better than chance, within the interval: {listed(by_chance)}.")
     warned = [str(row["finding"]) for row in scored if row.get("warning")]
@@ -358,13 +364,15 @@ def _asked_level(judge: Mapping[str, Any]) -> int | None:
     if made.low <= CHANCE:
         return 0 if made.high < GOOD_AUROC else 1
     near = real is not None and made.value >= real.value - CEILING_GAP
-    unsure = any(_at_chance(row) for row in scored_rows(judge))
+    lows = map(_low, scored_rows(judge))
+    unsure = any(low is None or low <= CHANCE for low in lows)
     return _YES if made.low >= GOOD_AUROC and not unsure and near else _IN_PART
 
 
-def _at_chance(row: Mapping[str, Any]) -> bool:
+def _low(row: Mapping[str, Any]) -> float | None:
+    """Lower end of a finding's AUROC on generated pictures; ``None`` if it has no interval."""
     made = Estimate.read(row.get("auroc_generated"))
-    return made is None or made.low is None or made.low <= CHANCE
+    return None if made is None else made.low
 
 
 def _mean(judge: Mapping[str, Any] | None, name: str) -> Estimate | None:

@@ -20,7 +20,7 @@ from arra_med.eval.summary_findings import invent_or_miss, judges_agreement, sho
 from arra_med.eval.summary_sets import look_right, varied
 
 
-def ends(value: float, low: float, high: float) -> dict[str, float]:
+def ends(value: float, low: float | None, high: float | None) -> dict[str, float | None]:
     return {"value": value, "low": low, "high": high}
 
 
@@ -101,6 +101,16 @@ def test_a_finding_at_chance_forbids_yes_and_is_named(results: Any) -> None:
     assert answer.verdict == "In part"
     assert "No better than chance, within the interval: Nodule." in answer.sentences
     assert "With a warning in the table: Support Devices." in answer.sentences
+
+
+def test_a_finding_without_an_interval_forbids_yes_and_is_not_said_to_be_at_chance(
+    results: Any,
+) -> None:
+    changed = judged(results, *STRONG)
+    changed["judges"][0]["findings"][0]["auroc_generated"] = ends(1.0, None, None)
+    answer = show_what_was_asked(changed)
+    assert answer.verdict == "In part"
+    assert not any("chance, within" in sentence for sentence in answer.sentences)
 
 
 def test_a_side_view_or_text_that_is_not_followed_forbids_yes(results: Any) -> None:
@@ -286,6 +296,9 @@ def test_rates_are_pooled_by_the_number_of_cases(results: Any) -> None:
     # (90 × 10 + 10 × 60) / 100 = 15 and (90 × 2 + 10 × 12) / 100 = 3
     assert "15 are missing, and the judge misses 3" in answer.sentences[0]
     assert "100 asked; by finding 10 to 60, most often f1" in answer.sentences[0]
+    faultless = invent_or_miss(with_rates(results, (90, 0.0, 0.0), (10, 0.0, 0.0)))
+    assert "100 asked; by finding 0 to 0)" in faultless.sentences[0]
+    assert "most often" not in faultless.sentences[0]
 
 
 @pytest.mark.parametrize(
