@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from arra_med.eval.extractor import Extractor
 from arra_med.eval.inference import FolderPictures, PictureSource
 from arra_med.eval.measures import Vectors, fidelity_row
+from arra_med.eval.networks import Identity
 from arra_med.eval.privacy import CopySearch, GeneratedPictures, SearchSpace, search_copies
 from arra_med.eval.prompt_labels import with_labels
 from arra_med.eval.stage import Stage, described
 from arra_med.eval.view import ViewPictures, view_asked, view_test
-from arra_med.registry import EXTRACTORS
 from arra_med.schema import SPLITS
 from arra_med.settings.results import THIS_RUN
 
@@ -52,9 +52,7 @@ class Encoder:
         pool: real pictures whose features are kept when they pass by.
     """
 
-    def __init__(
-        self, stage: Stage, extractor: Extractor, identity: Mapping[str, Any], pool: Pool
-    ) -> None:
+    def __init__(self, stage: Stage, extractor: Extractor, identity: Identity, pool: Pool) -> None:
         self.info = extractor.info
         self.against = stage.objections(identity, extractor.info)
         self.of_peers = stage.peer_objections(identity, extractor.info)
@@ -118,13 +116,10 @@ def reference_pool(stage: Stage) -> Pool:
 
 
 def ready_encoders(
-    stage: Stage, identities: Sequence[Mapping[str, Any]], pool: Pool
+    stage: Stage, extractors: Sequence[tuple[Extractor, Identity]], pool: Pool
 ) -> list[Encoder]:
-    """Every extractor of the settings, in their order."""
-    return [
-        Encoder(stage, EXTRACTORS.get(plugin.name)(plugin.options), identity, pool)
-        for plugin, identity in zip(stage.options.extractors, identities, strict=True)
-    ]
+    """Every extractor, in their order."""
+    return [Encoder(stage, extractor, identity, pool) for extractor, identity in extractors]
 
 
 def copies(stage: Stage, encoders: Sequence[Encoder]) -> CopySearch:

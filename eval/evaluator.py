@@ -20,7 +20,8 @@ class EvaluatorInfo:
     """What a report must say of an extractor or a judge.
 
     Attributes:
-        name: name with version (``"cnn-64"``); distances under different names do not compare.
+        name: name with version (``"cnn-64"``); distances under different names do not compare. An
+            evaluation makes it differ from the names of its other networks.
         trained_on: what it was trained on, in words.
         input_size: side of the square picture it sees, in pixels.
         preprocessing: resize and range, in words.

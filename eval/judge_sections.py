@@ -10,8 +10,8 @@ from arra_med.eval.estimators import Array
 from arra_med.eval.judge import Judge
 from arra_med.eval.judging import Judged
 from arra_med.eval.laterality import SidedPictures, laterality_test
+from arra_med.eval.networks import Identity
 from arra_med.eval.stage import Stage, described
-from arra_med.registry import JUDGES
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,12 +38,9 @@ class Verdict:
         return bool(self.row["independent"])
 
 
-def ask_judges(stage: Stage, identities: Sequence[Mapping[str, Any]]) -> list[Verdict]:
-    """Every judge of the settings, in their order."""
-    return [
-        _ask(stage, JUDGES.get(plugin.name)(plugin.options), identity)
-        for plugin, identity in zip(stage.options.judges, identities, strict=True)
-    ]
+def ask_judges(stage: Stage, judges: Sequence[tuple[Judge, Identity]]) -> list[Verdict]:
+    """Every judge's account, in their order."""
+    return [_ask(stage, judge, identity) for judge, identity in judges]
 
 
 def primary(verdicts: Sequence[Verdict]) -> Verdict:
@@ -51,7 +48,7 @@ def primary(verdicts: Sequence[Verdict]) -> Verdict:
     return next((verdict for verdict in verdicts if verdict.independent), verdicts[0])
 
 
-def _ask(stage: Stage, judge: Judge, identity: Mapping[str, Any]) -> Verdict:
+def _ask(stage: Stage, judge: Judge, identity: Identity) -> Verdict:
     cohort = stage.cohort
     against = stage.objections(identity, judge.info)
     if cohort.split == "validate":

@@ -19,6 +19,7 @@ from arra_med.eval.encoder_sections import (
 )
 from arra_med.eval.goals import goal_rows
 from arra_med.eval.judge_sections import Verdict, ask_judges, laterality_section, primary
+from arra_med.eval.networks import open_networks
 from arra_med.eval.panels import RULES, choose, panels
 from arra_med.eval.privacy import CopySearch
 from arra_med.eval.stage import Stage
@@ -47,13 +48,14 @@ def make_results(
         preflight: that section.
     """
     cohort = stage.cohort
-    verdicts = ask_judges(stage, config["judges"])
+    networks = open_networks(stage.options, config)
+    verdicts = ask_judges(stage, networks.judges)
     pool = reference_pool(stage)
-    encoders = ready_encoders(stage, config["extractors"], pool)
+    encoders = ready_encoders(stage, networks.extractors, pool)
     search = copies(stage, encoders)
     view, view_note = view_section(stage, encoders, pool)
     laterality, laterality_note = laterality_section(stage, primary(verdicts))
-    readings = read_prompts(stage, config["image_text"])
+    readings = read_prompts(stage, networks.image_text)
     comparison, comparison_note = comparison_section(stage, verdicts, encoders, readings, preflight)
     rows, files = _panels(stage, primary(verdicts), search)
     results: dict[str, Any] = {

@@ -9,9 +9,9 @@ import numpy as np
 from arra_med.eval.cohort import Drawn
 from arra_med.eval.estimators import Array
 from arra_med.eval.image_text import ImageTextEncoder
+from arra_med.eval.networks import Identity
 from arra_med.eval.stage import Stage, described
 from arra_med.eval.text_alignment import PromptedPictures, Vectors, text_alignment
-from arra_med.registry import IMAGE_TEXT_ENCODERS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,15 +33,14 @@ class Reading:
     of_peers: Sequence[str]
 
 
-def read_prompts(stage: Stage, identities: Sequence[Mapping[str, Any]]) -> list[Reading]:
-    """Every image-text encoder of the settings, in their order."""
-    return [
-        _read(stage, IMAGE_TEXT_ENCODERS.get(plugin.name)(plugin.options), identity)
-        for plugin, identity in zip(stage.options.image_text, identities, strict=True)
-    ]
+def read_prompts(
+    stage: Stage, encoders: Sequence[tuple[ImageTextEncoder, Identity]]
+) -> list[Reading]:
+    """Every image-text encoder's account, in their order."""
+    return [_read(stage, encoder, identity) for encoder, identity in encoders]
 
 
-def _read(stage: Stage, encoder: ImageTextEncoder, identity: Mapping[str, Any]) -> Reading:
+def _read(stage: Stage, encoder: ImageTextEncoder, identity: Identity) -> Reading:
     cohort, name = stage.cohort, encoder.info.name
     encoder.to(stage.device)
     prompts = cohort.prompts
