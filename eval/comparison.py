@@ -7,149 +7,31 @@ shares of real pictures and resample their patients; what the choice of generate
 estimated without repetitions (see :mod:`arra_med.eval.comparison_statistics`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from arra_med.eval.comparison_judges import judged_rows
+from arra_med.eval.comparison_rows import Measured, Row, Shared
 from arra_med.eval.comparison_statistics import (
-    Features,
     clustered_kid,
     coverage_contrasts,
     patient_halves,
     recall_contrasts,
-    widened,
     within,
 )
-from arra_med.eval.consistency import label_array
-from arra_med.eval.estimators import (
-    Measure,
-    Statistic,
-    auroc,
-    average,
-    difference,
-    ratio,
-    weighted_mean,
-)
+from arra_med.eval.estimators import Statistic, weighted_mean
 from arra_med.eval.feature_stats import Array
 from arra_med.eval.fidelity import MAIN_NEIGHBOURS
-from arra_med.eval.intervals import ClusteredBootstrap, Interval
+from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.multiplicity import holm
 from arra_med.eval.prdc import memberships
-from arra_med.schema import ABSENT, PRESENT
 
 CPU = torch.device("cpu")
 _PRDC = ("precision", "density", "recall", "coverage")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Measured:
-    """One generator's pictures and what was measured of them; N pictures, in any order.
-
-    Attributes:
-        name: of the generator.
-        kind: ``run`` or ``plain folder``.
-        model: what is known of the generator.
-        keys: of the prompt of each picture.
-        indices: of each picture among those of its prompt.
-        features: extractor → ``(N, D)``.
-        probabilities: judge → finding → ``(N,)``.
-        text: encoder → ``(N,)`` fit of picture and prompt; higher is better.
-        paired: ``(N,)`` MS-SSIM with the real picture of the prompt.
-        copies: ``(N,)`` whether the search for copies of training pictures flagged it.
-    """
-
-    name: str
-    kind: str
-    model: Mapping[str, Any] | None
-    keys: Sequence[str]
-    indices: Sequence[int]
-    features: Mapping[str, Features] = field(default_factory=dict)
-    probabilities: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
-    text: Mapping[str, Array] = field(default_factory=dict)
-    paired: Array | None = None
-    copies: NDArray[np.bool_] | None = None
-
-    def aligned(self, pictures: Sequence[tuple[str, int]]) -> "Measured":
-        """The same of some of its pictures, in that order."""
-        places = {pair: place for place, pair in enumerate(self.pictures)}
-        rows = np.array([places[pair] for pair in pictures], dtype=np.int64)
-        return replace(
-            self,
-            keys=[key for key, _ in pictures],
-            indices=[index for _, index in pictures],
-            features={name: values[rows] for name, values in self.features.items()},
-            probabilities={
-                judge: {finding: values[rows] for finding, values in findings.items()}
-                for judge, findings in self.probabilities.items()
-            },
-            text={name: values[rows] for name, values in self.text.items()},
-            paired=None if self.paired is None else self.paired[rows],
-            copies=None if self.copies is None else self.copies[rows],
-        )
-
-    @property
-    def pictures(self) -> list[tuple[str, int]]:
-        """Key and index of each."""
-        return list(zip(self.keys, self.indices, strict=True))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Shared:
-    """What all generators are held against.
-
-    Attributes:
-        patients: key of a prompt → its patient.
-        labels: key of a prompt → finding → 1, 0, -1 uncertain, ``None`` unknown.
-        thresholds: judge → finding that is scored → threshold, ``None`` if it has none.
-        real: extractor → ``(M, D)`` features of the real pictures.
-        real_patients: whose each real picture is.
-        against: network → why it is not independent; its values are shown and not tested.
-    """
-
-    patients: Mapping[str, str]
-    labels: Mapping[str, Mapping[str, int | None]]
-    thresholds: Mapping[str, Mapping[str, float | None]]
-    real: Mapping[str, Features]
-    real_patients: Sequence[str]
-    against: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Row:
-    """One measure of all generators.
-
-    Attributes:
-        statistics: generator → its statistic; those that lack it are left out.
-        bootstrap: resamples that it is evaluated on.
-        factor: of its unit.
-        network: that it was measured with.
-        contrasts: generator → ``(S,)``, see :func:`widened`.
-    """
-
-    measure: str
-    subject: str | None
-    aim: str
-    statistics: Mapping[str, Statistic]
-    bootstrap: ClusteredBootstrap
-    factor: float = 1.0
-    network: str = ""
-    contrasts: Mapping[str, Array] = field(default_factory=dict)
-
-    def interval(self, name: str) -> Interval:
-        found = self.bootstrap.interval(self.statistics[name])
-        return widened(found, self.contrasts.get(name)).times(self.factor)
-
-    def difference(self, first: str, second: str) -> Interval:
-        contrast = difference(self.statistics[first], self.statistics[second])
-        halves = None
-        if first in self.contrasts and second in self.contrasts:
-            halves = self.contrasts[first] - self.contrasts[second]
-        return widened(self.bootstrap.interval(contrast), halves).times(self.factor)
 
 
 def compare(
@@ -186,7 +68,7 @@ def compare(
         for clusters in (patients, shared.real_patients)
     )
     rows = [
-        *_judged(aligned, shared, made),
+        *judged_rows(aligned, shared, made),
         *_per_picture(aligned, made),
         *_distances(aligned, shared, patients, made, real, generator, device),
     ]
@@ -218,72 +100,11 @@ def compare(
     }  # fmt: skip
 
 
-def _judged(
-    generators: Sequence[Measured], shared: Shared, bootstrap: ClusteredBootstrap
-) -> list[_Row]:
-    """AUROC, missed and invented findings, one judge after another."""
-    rows = []
-    for judge, thresholds in shared.thresholds.items():
-        labels = {
-            finding: label_array([shared.labels[key].get(finding) for key in generators[0].keys])
-            for finding in thresholds
-        }
-        found = {
-            one.name: one.probabilities[judge]
-            for one in generators
-            if labels.keys() <= one.probabilities.get(judge, {}).keys()
-        }
-        if not labels:
-            continue
-        areas = {
-            name: {finding: auroc(labels[finding], of[finding]) for finding in labels}
-            for name, of in found.items()
-        }
-
-        def row(
-            measure: str,
-            subject: str,
-            aim: str,
-            statistics: Mapping[str, Statistic],
-            factor: float = 1,
-            judge: str = judge,
-        ) -> _Row:
-            return _Row(
-                measure=measure, subject=subject, aim=aim, statistics=statistics,
-                bootstrap=bootstrap, factor=factor, network=judge,
-            )  # fmt: skip
-
-        mean = {name: average(list(of.values())) for name, of in areas.items()}
-        rows.append(row("auroc", judge, "higher", mean))
-        for finding in labels:
-            subject = finding if len(shared.thresholds) == 1 else f"{finding}, {judge}"
-            one_finding = {name: of[finding] for name, of in areas.items()}
-            rows.append(row("auroc", subject, "higher", one_finding))
-        cuts = {finding: cut for finding, cut in thresholds.items() if cut is not None}
-        for measure, label in (("missed_per_100", PRESENT), ("invented_per_100", ABSENT)):
-            wrong = {name: _mistakes(of, cuts, labels, label) for name, of in found.items()}
-            rows.append(row(measure, judge, "lower", wrong if cuts else {}, 100))
-    return rows
-
-
-def _mistakes(
-    found: Mapping[str, Array], cuts: Mapping[str, float], labels: Mapping[str, Array], label: int
-) -> Measure:
-    """Share of all (picture, finding) with this label in which the judge sees the opposite."""
-    n = len(next(iter(found.values())))
-    wrong, among = np.zeros(n), np.zeros(n)
-    for finding, cut in cuts.items():
-        asked = labels[finding] == label
-        among += asked
-        wrong += asked & ((found[finding] >= cut) != (label == PRESENT))
-    return ratio(wrong, among)
-
-
-def _per_picture(generators: Sequence[Measured], bootstrap: ClusteredBootstrap) -> list[_Row]:
+def _per_picture(generators: Sequence[Measured], bootstrap: ClusteredBootstrap) -> list[Row]:
     """Means of what each picture has a value of."""
     encoders = dict.fromkeys(name for one in generators for name in one.text)
     rows = [
-        _Row(
+        Row(
             measure="text_alignment", subject=encoder, aim="higher", bootstrap=bootstrap,
             network=encoder,
             statistics={
@@ -301,12 +122,12 @@ def _per_picture(generators: Sequence[Measured], bootstrap: ClusteredBootstrap) 
     }
     if paired:
         rows.append(
-            _Row(measure="paired", subject="MS-SSIM", aim="higher", statistics=paired,
+            Row(measure="paired", subject="MS-SSIM", aim="higher", statistics=paired,
                  bootstrap=bootstrap)
         )  # fmt: skip
     if copies:
         rows.append(
-            _Row(measure="copies_per_100", subject=None, aim="lower", statistics=copies,
+            Row(measure="copies_per_100", subject=None, aim="lower", statistics=copies,
                  bootstrap=bootstrap, factor=100)
         )  # fmt: skip
     return rows
@@ -320,7 +141,7 @@ def _distances(
     real: ClusteredBootstrap,
     generator: np.random.Generator,
     device: torch.device,
-) -> list[_Row]:
+) -> list[Row]:
     """KID, precision, density, recall and coverage, one extractor after another."""
     halves = patient_halves(patients, generator, least=MAIN_NEIGHBOURS + 1)
     rows = []
@@ -353,11 +174,11 @@ def _distances(
                 of_real, features, patients, k=MAIN_NEIGHBOURS, device=device
             )
         rows.append(
-            _Row(measure="kid", subject=extractor, aim="lower", statistics=kid, bootstrap=made,
+            Row(measure="kid", subject=extractor, aim="lower", statistics=kid, bootstrap=made,
                  network=extractor)
         )  # fmt: skip
         rows += [
-            _Row(
+            Row(
                 measure=name, subject=extractor, aim="higher", statistics=shares[name],
                 bootstrap=real if name in ("recall", "coverage") else made, network=extractor,
                 contrasts=contrasts.get(name, {}),
@@ -367,7 +188,7 @@ def _distances(
     return rows
 
 
-def _measure(row: _Row, names: Sequence[str], shared: Shared) -> dict[str, Any]:
+def _measure(row: Row, names: Sequence[str], shared: Shared) -> dict[str, Any]:
     values = []
     for name in names:
         value: dict[str, Any] = {"generator": name, "value": None}
@@ -385,7 +206,7 @@ def _measure(row: _Row, names: Sequence[str], shared: Shared) -> dict[str, Any]:
     return result
 
 
-def _difference(row: _Row, first: str, second: str) -> dict[str, Any]:
+def _difference(row: Row, first: str, second: str) -> dict[str, Any]:
     found = row.difference(first, second)
     return {
         "measure": row.measure,

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arra_med.eval.chexgenbench import benchmark_row, benchmark_section
-from arra_med.eval.comparison import Measured, Shared, compare
+from arra_med.eval.comparison import compare
+from arra_med.eval.comparison_rows import Measured, Shared
 from arra_med.eval.encoder_sections import Encoder
 from arra_med.eval.judge_sections import Verdict
 from arra_med.eval.stage import Stage

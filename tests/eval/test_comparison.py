@@ -9,7 +9,8 @@ import torch
 from jsonschema import Draft202012Validator
 from sklearn.metrics import roc_auc_score
 
-from arra_med.eval.comparison import Measured, Shared, compare
+from arra_med.eval.comparison import compare
+from arra_med.eval.comparison_rows import Measured, Shared
 from arra_med.eval.comparison_statistics import (
     clustered_kid,
     coverage_contrasts,

@@ -1,0 +1,121 @@
+"""What is compared of several generators: pictures, what they are held against, measures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arra_med.eval.comparison_statistics import Features, widened
+from arra_med.eval.estimators import Statistic, difference
+from arra_med.eval.feature_stats import Array
+from arra_med.eval.intervals import ClusteredBootstrap, Interval
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured:
+    """One generator's pictures and what was measured of them; N pictures, in any order.
+
+    Attributes:
+        name: of the generator.
+        kind: ``run`` or ``plain folder``.
+        model: what is known of the generator.
+        keys: of the prompt of each picture.
+        indices: of each picture among those of its prompt.
+        features: extractor → ``(N, D)``.
+        probabilities: judge → finding → ``(N,)``.
+        text: encoder → ``(N,)`` fit of picture and prompt; higher is better.
+        paired: ``(N,)`` MS-SSIM with the real picture of the prompt.
+        copies: ``(N,)`` whether the search for copies of training pictures flagged it.
+    """
+
+    name: str
+    kind: str
+    model: Mapping[str, Any] | None
+    keys: Sequence[str]
+    indices: Sequence[int]
+    features: Mapping[str, Features] = field(default_factory=dict)
+    probabilities: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    text: Mapping[str, Array] = field(default_factory=dict)
+    paired: Array | None = None
+    copies: NDArray[np.bool_] | None = None
+
+    def aligned(self, pictures: Sequence[tuple[str, int]]) -> "Measured":
+        """The same of some of its pictures, in that order."""
+        places = {pair: place for place, pair in enumerate(self.pictures)}
+        rows = np.array([places[pair] for pair in pictures], dtype=np.int64)
+        return replace(
+            self,
+            keys=[key for key, _ in pictures],
+            indices=[index for _, index in pictures],
+            features={name: values[rows] for name, values in self.features.items()},
+            probabilities={
+                judge: {finding: values[rows] for finding, values in findings.items()}
+                for judge, findings in self.probabilities.items()
+            },
+            text={name: values[rows] for name, values in self.text.items()},
+            paired=None if self.paired is None else self.paired[rows],
+            copies=None if self.copies is None else self.copies[rows],
+        )
+
+    @property
+    def pictures(self) -> list[tuple[str, int]]:
+        """Key and index of each."""
+        return list(zip(self.keys, self.indices, strict=True))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Shared:
+    """What all generators are held against.
+
+    Attributes:
+        patients: key of a prompt → its patient.
+        labels: key of a prompt → finding → 1, 0, -1 uncertain, ``None`` unknown.
+        thresholds: judge → finding that is scored → threshold, ``None`` if it has none.
+        real: extractor → ``(M, D)`` features of the real pictures.
+        real_patients: whose each real picture is.
+        against: network → why it is not independent; its values are shown and not tested.
+    """
+
+    patients: Mapping[str, str]
+    labels: Mapping[str, Mapping[str, int | None]]
+    thresholds: Mapping[str, Mapping[str, float | None]]
+    real: Mapping[str, Features]
+    real_patients: Sequence[str]
+    against: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Row:
+    """One measure of all generators.
+
+    Attributes:
+        statistics: generator → its statistic; those that lack it are left out.
+        bootstrap: resamples that it is evaluated on.
+        factor: of its unit.
+        network: that it was measured with.
+        contrasts: generator → ``(S,)``, see :func:`widened`.
+    """
+
+    measure: str
+    subject: str | None
+    aim: str
+    statistics: Mapping[str, Statistic]
+    bootstrap: ClusteredBootstrap
+    factor: float = 1.0
+    network: str = ""
+    contrasts: Mapping[str, Array] = field(default_factory=dict)
+
+    def interval(self, name: str) -> Interval:
+        """Of one generator's value."""
+        found = self.bootstrap.interval(self.statistics[name])
+        return widened(found, self.contrasts.get(name)).times(self.factor)
+
+    def difference(self, first: str, second: str) -> Interval:
+        """Of the first generator's value minus the second's, paired."""
+        contrast = difference(self.statistics[first], self.statistics[second])
+        halves = None
+        if first in self.contrasts and second in self.contrasts:
+            halves = self.contrasts[first] - self.contrasts[second]
+        return widened(self.bootstrap.interval(contrast), halves).times(self.factor)
