@@ -8,6 +8,7 @@ estimated without repetitions (see :mod:`arra_med.eval.comparison_statistics`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -67,6 +68,7 @@ def compare(
         ClusteredBootstrap(list(clusters), replicates=bootstrap, generator=generator)
         for clusters in (patients, shared.real_patients)
     )
+    shared = replace(shared, ceiling=shared.ceiling.aligned(sorted(common)))
     rows = [
         *judged_rows(aligned, shared, made),
         *_per_picture(aligned, made),
@@ -75,7 +77,7 @@ def compare(
     differences = [
         _difference(row, first, second)
         for row in rows
-        if row.network not in shared.against
+        if not row.not_tested(shared)
         for first, second in combinations([name for name in names if name in row.statistics], 2)
     ]
     tested = [row for row in differences if row["p"] is not None]
@@ -196,13 +198,20 @@ def _measure(row: Row, names: Sequence[str], shared: Shared) -> dict[str, Any]:
             found = row.interval(name)
             value["value"] = found.estimate()
             value["value_note"] = found.note or None
+            to_real = row.to_real(name)
+            if to_real is not None:
+                to_real.write(value, "difference_to_real")
         else:
             value["value_note"] = "not measured, or too few pictures or patients"
         values.append(value)
     result = {"measure": row.measure, "subject": row.subject, "aim": row.aim, "values": values}
-    if row.network in shared.against:
-        note = f"shown, not tested: not independent ({shared.against[row.network]})"
-        result["subject_note"] = note
+    if row.real is not None:
+        row.bootstrap.interval(row.real).times(row.factor).write(result, "real")
+    notes = [row.note] if row.note else []
+    if row.statistics and (why := row.not_tested(shared)):
+        notes.append(f"shown, not tested: {why}")
+    if notes:
+        result["subject_note"] = "; ".join(notes)
     return result
 
 

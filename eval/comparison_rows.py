@@ -75,7 +75,12 @@ class Shared:
         thresholds: judge → finding that is scored → threshold, ``None`` if it has none.
         real: extractor → ``(M, D)`` features of the real pictures.
         real_patients: whose each real picture is.
+        ceiling: the judges' probabilities on the real picture of each prompt, in place of every
+            picture that is compared.
+        min_positives: a finding is compared if as many of the prompts that all generators have
+            ask for it, and as many exclude it.
         against: network → why it is not independent; its values are shown and not tested.
+        weak: judge → finding, or the judge for all of them → why it cannot decide; the same.
     """
 
     patients: Mapping[str, str]
@@ -83,7 +88,10 @@ class Shared:
     thresholds: Mapping[str, Mapping[str, float | None]]
     real: Mapping[str, Features]
     real_patients: Sequence[str]
+    ceiling: Measured
+    min_positives: int
     against: Mapping[str, str] = field(default_factory=dict)
+    weak: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,6 +103,9 @@ class Row:
         bootstrap: resamples that it is evaluated on.
         factor: of its unit.
         network: that it was measured with.
+        real: its statistic of the real pictures of the prompts, where there is one.
+        weak: why it is shown and not tested, where its network is independent.
+        note: on what was left out.
         contrasts: generator → ``(S,)``, see :func:`widened`.
     """
 
@@ -105,12 +116,27 @@ class Row:
     bootstrap: ClusteredBootstrap
     factor: float = 1.0
     network: str = ""
+    real: Statistic | None = None
+    weak: str = ""
+    note: str = ""
     contrasts: Mapping[str, Array] = field(default_factory=dict)
 
     def interval(self, name: str) -> Interval:
         """Of one generator's value."""
         found = self.bootstrap.interval(self.statistics[name])
         return widened(found, self.contrasts.get(name)).times(self.factor)
+
+    def to_real(self, name: str) -> Interval | None:
+        """Of one generator's value minus that of the real pictures, paired."""
+        if self.real is None:
+            return None
+        gap = difference(self.statistics[name], self.real)
+        return self.bootstrap.interval(gap).times(self.factor)
+
+    def not_tested(self, shared: Shared) -> str:
+        """Why its differences are not tested; empty if they are."""
+        against = shared.against.get(self.network)
+        return f"not independent ({against})" if against else self.weak
 
     def difference(self, first: str, second: str) -> Interval:
         """Of the first generator's value minus the second's, paired."""

@@ -6,9 +6,13 @@ from typing import Any
 from arra_med.eval.chexgenbench import benchmark_row, benchmark_section
 from arra_med.eval.comparison import compare
 from arra_med.eval.comparison_rows import Measured, Shared
+from arra_med.eval.consistency import USABLE_JUDGE
 from arra_med.eval.encoder_sections import Encoder
+from arra_med.eval.formatting import decimal
 from arra_med.eval.judge_sections import Verdict
+from arra_med.eval.judging import recognised
 from arra_med.eval.stage import Stage
+from arra_med.eval.summary_evidence import judge_obstacle, scored_rows
 from arra_med.eval.teacher_extractor import CXGB_COMPAT
 from arra_med.eval.text_section import Reading
 
@@ -99,7 +103,10 @@ def _compared(
             },
             real={encoder.info.name: encoder.real for encoder in encoders},
             real_patients=[str(sample["patient_id"]) for sample in cohort.samples],
+            ceiling=_ceiling(stage, verdicts),
+            min_positives=stage.options.min_positives,
             against=_against(verdicts, encoders, readings),
+            weak={verdict.judge.info.name: _weak(verdict.row) for verdict in verdicts},
         ),
         bootstrap=stage.options.bootstrap,
         generator=stage.generator("comparison"),
@@ -121,6 +128,37 @@ def _against(
     for name, own, of_peers in found:  # a judge may be an extractor's network, under one name
         reasons.setdefault(name, {}).update(dict.fromkeys([*own, *of_peers]))
     return {name: "; ".join(each) for name, each in reasons.items() if each}
+
+
+def _ceiling(stage: Stage, verdicts: Sequence[Verdict]) -> Measured:
+    """The judges on the real picture of each prompt, as if it were a generator's."""
+    return Measured(
+        name="real images",
+        kind="real",
+        model=None,
+        keys=stage.cohort.keys,
+        indices=[int(row["index"]) for row in stage.cohort.generated],
+        probabilities={verdict.judge.info.name: verdict.judged.real for verdict in verdicts},
+    )
+
+
+def _weak(judge: Mapping[str, Any]) -> dict[str, str]:
+    """Finding, or the judge's name for all of them → why it does not read real images well enough.
+
+    Args:
+        judge: of section ``judges``.
+    """
+    reasons = {
+        str(row["finding"]): "on real images the judge recognises it with an AUROC of "
+        f"{decimal(row['auroc_real'] and row['auroc_real']['value'])}, and "
+        f"{decimal(USABLE_JUDGE)} are needed"
+        for row in scored_rows(judge)
+        if not recognised(row)
+    }
+    obstacle = judge_obstacle(judge)
+    if obstacle:
+        reasons[str(judge["name"])] = f"{obstacle[:1].lower()}{obstacle[1:].rstrip('.')}"
+    return reasons
 
 
 def _measured(

@@ -141,14 +141,14 @@ def findings_sections(
         clear = [
             verdicts
             for verdicts, row in zip(scored, judged_rows, strict=True)
-            if row["finding"] not in (NO_FINDING, DEVICES) and _recognised(row)
+            if row["finding"] not in (NO_FINDING, DEVICES) and recognised(row)
         ]
         normal = prompt_labels(cohort, NO_FINDING) == PRESENT
         overall |= consistency.shown_in_normal(clear, normal, bootstrap, least=min_positives)
     return rows, overall
 
 
-def _recognised(row: Mapping[str, Any]) -> bool:
+def recognised(row: Mapping[str, Any]) -> bool:
     """Whether the judge recognises a finding in real pictures well enough to be believed."""
     real = row["auroc_real"]
     return real is not None and real["value"] >= consistency.USABLE_JUDGE

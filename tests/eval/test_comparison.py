@@ -29,6 +29,23 @@ FINDINGS = ("Edema", "Pleural Effusion")
 KEYS = [f"p{i // 2:03d}/s{i:03d}" for i in range(N)]  # two prompts a patient
 
 
+def verdicts(labels, rng, skill=1.0):
+    """Probabilities that follow the labels, more surely the larger ``skill``."""
+    found = {}
+    for finding in FINDINGS:
+        asked = np.array([labels[key][finding] for key in KEYS])
+        found[finding] = 1 / (1 + np.exp(-skill * (2 * asked - 1) - rng.normal(size=N)))
+    return {"judge": found}
+
+
+def of_real(labels, skill=2.5):
+    """The judge on the real pictures of the prompts."""
+    return Measured(
+        name="real images", kind="real", model=None, keys=KEYS, indices=[0] * N,
+        probabilities=verdicts(labels, np.random.default_rng(99), skill),
+    )  # fmt: skip
+
+
 def shared(rng, **changes):
     labels = {key: {name: int(rng.random() < 0.5) for name in FINDINGS} for key in KEYS}
     values = {
@@ -37,16 +54,15 @@ def shared(rng, **changes):
         "thresholds": {"judge": dict.fromkeys(FINDINGS, 0.5)},
         "real": {"encoder": rng.normal(size=(N, D))},
         "real_patients": [key.split("/")[0] for key in KEYS],
+        "ceiling": of_real(labels),
+        "min_positives": 5,
     }
     return Shared(**(values | changes))
 
 
 def generator(name, common, rng, *, skill=1.0, shift=0.0, spread=1.0, **changes):
     """Verdicts that follow the labels with ``skill``; features of a shifted normal."""
-    probabilities = {}
-    for finding in FINDINGS:
-        labels = np.array([common.labels[key][finding] for key in KEYS])
-        probabilities[finding] = 1 / (1 + np.exp(-skill * (2 * labels - 1) - rng.normal(size=N)))
+    probabilities = verdicts(common.labels, rng, skill)
     values = {
         "name": name,
         "kind": "run",
@@ -54,7 +70,7 @@ def generator(name, common, rng, *, skill=1.0, shift=0.0, spread=1.0, **changes)
         "keys": KEYS,
         "indices": [0] * N,
         "features": {"encoder": spread * rng.normal(size=(N, D)) + shift},
-        "probabilities": {"judge": probabilities},
+        "probabilities": probabilities,
         "text": {"clip": rng.normal(0.3 + 0.1 * skill, 0.1, N)},
         "paired": rng.uniform(0.2, 0.4, N),
         "copies": rng.random(N) < 0.05,
@@ -261,7 +277,8 @@ def test_a_network_that_is_not_independent_is_shown_and_not_tested():
 
 def test_what_cannot_be_measured_says_so():
     rng = np.random.default_rng(7)
-    common = shared(rng, thresholds={"judge": {"Edema": None, "Pleural Effusion": None}})
+    cuts = {"judge": {"Edema": None, "Pleural Effusion": None}}
+    common = shared(rng, thresholds=cuts, min_positives=1)
     tiny = [generator(name, common, rng).aligned([(k, 0) for k in KEYS[:8]]) for name in "ab"]
     section = compared(tiny, common)
     assert value(section, "recall", "a") is None
