@@ -16,7 +16,7 @@ CLEAR = 0.05
 def difference_plot(
     title: str, rows: Sequence[Mapping[str, Any]], aim: str | None
 ) -> Markup | None:
-    """Which of two generators is better? One measure's pairwise differences on one axis.
+    """Do two generators differ, and which is better? One measure's differences on one axis.
 
     Args:
         title: names the measure and what it was measured with.
@@ -35,7 +35,8 @@ def difference_plot(
     for index, (row, difference) in enumerate(drawn):
         parts.append(_row(row, difference, TOP + ROW * (index + 0.5), scale))
     words = [f"{_pair(row)}: {with_interval(d, None)}, {p_words(row)}." for row, d in drawn]
-    return drawing(f"{title}: which generator is better?", words, bottom + 26 + GAP, parts)
+    question = "do generators differ?" if aim is None else "which generator is better?"
+    return drawing(f"{title}: {question}", words, bottom + 26 + GAP, parts)
 
 
 def is_clear(row: Mapping[str, Any]) -> bool:

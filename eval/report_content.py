@@ -24,7 +24,7 @@ from arra_med.eval.plots_findings import alignment_plot, auroc_plot, share_plot
 from arra_med.eval.plots_privacy import distance_plot
 from arra_med.eval.plots_scores import score_plot
 from arra_med.eval.summary import answers
-from arra_med.eval.summary_comparison import comparison_sentences, measure_name
+from arra_med.eval.summary_comparison import beyond_real, comparison_sentences, measure_name
 from arra_med.eval.summary_findings import judges_agreement
 from arra_med.eval.summary_privacy import memorisation_sentences
 from arra_med.eval.summary_prompt import (
@@ -220,7 +220,8 @@ def _comparison(results: Results) -> dict[str, Any]:
             if (difference["measure"], difference["subject"]) == (row["measure"], row["subject"])
         ]
         title = f"{name}, {row['subject']}"
-        plot = difference_plot(title, pairs, row["aim"])
+        beyond = any(beyond_real(row, one) for one in names)
+        plot = difference_plot(title, pairs, None if beyond else row["aim"])
         if plot is not None:
             plots.append((title, plot))
     return {

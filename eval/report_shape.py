@@ -102,7 +102,12 @@ _SHAPE: dict[str, Any] = _fields(
     comparison=_fields(
         "adjustment",
         generators=[_fields("name kind n model")],
-        measures=[_fields("measure subject aim", values=[_fields("generator value")])],
+        measures=[
+            _fields(
+                "measure subject subject_note aim real",
+                values=[_fields("generator value difference_to_real")],
+            )
+        ],
         differences=[_fields("measure subject first second difference p p_adjusted")],
         chexgenbench=_fields(
             "comparable note", rows=[_fields("name fd recall coverage precision source ours")]

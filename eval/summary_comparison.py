@@ -6,9 +6,11 @@ from typing import Any
 from arra_med.eval.formatting import (
     Estimate,
     counted,
+    decimal,
     finite,
     listed,
     p_words,
+    shared_places,
     with_interval,
 )
 from arra_med.eval.summary_evidence import SIGNIFICANT, Results, sentence
@@ -39,19 +41,18 @@ def comparison_sentences(results: Results) -> list[str]:
     """Who is better at what; empty if nothing was compared.
 
     Only a difference whose interval leaves out 0 and whose p value stays under 0.05 after
-    correction is called one.
+    correction is called one, and a value beyond that of real images is not called better.
     """
     comparison: Mapping[str, Any] | None = results.get("comparison")
     if not comparison:
         return []
     names = [str(row.get("name")) for row in comparison.get("generators") or []]
-    aims = {
-        (row.get("measure"), row.get("subject")): row.get("aim")
-        for row in comparison.get("measures") or []
+    measures: dict[Any, Mapping[str, Any]] = {
+        (row.get("measure"), row.get("subject")): row for row in comparison.get("measures") or []
     }
     clear, open_ = [], 0
     for row in comparison.get("differences") or []:
-        words = _difference(row, aims.get((row.get("measure"), row.get("subject"))))
+        words = _difference(row, measures.get((row.get("measure"), row.get("subject")), {}))
         if words:
             clear.append(words)
         else:
@@ -67,7 +68,25 @@ def comparison_sentences(results: Results) -> list[str]:
     return sentences
 
 
-def _difference(row: Mapping[str, Any], aim: Any) -> str | None:  # noqa: ANN401 - any JSON value
+def beyond_real(row: Mapping[str, Any], generator: str) -> bool:
+    """Whether a generator's value is better than that of real images: exaggeration, not quality.
+
+    By the interval of the difference, or by the value if there is none.
+
+    Args:
+        row: of ``comparison.measures``.
+        generator: its name.
+    """
+    gaps = {one.get("generator"): one.get("difference_to_real") for one in row.get("values") or []}
+    gap = Estimate.read(gaps.get(generator))
+    if gap is None:
+        return False
+    if row.get("aim") == "higher":
+        return (gap.value if gap.low is None else gap.low) > 0
+    return row.get("aim") == "lower" and (gap.value if gap.high is None else gap.high) < 0
+
+
+def _difference(row: Mapping[str, Any], measure: Mapping[str, Any]) -> str | None:
     """A difference in words if there is one beyond doubt, or ``None``."""
     gap, p = Estimate.read(row.get("difference")), finite(row.get("p_adjusted"))
     if gap is None or gap.low is None or gap.high is None or gap.includes(0):
@@ -83,14 +102,19 @@ def _difference(row: Mapping[str, Any], aim: Any) -> str | None:  # noqa: ANN401
         low=min(abs(gap.low), abs(gap.high)),
         high=max(abs(gap.low), abs(gap.high)),
     )
-    better = {"higher": (first, second), "lower": (second, first)}.get(str(aim))
-    relation = (
-        f"{better[0]} is better than {better[1]}"
-        if better
-        else f"{first} lies higher than {second}"
-    )
+    aim, beyond = str(measure.get("aim")), ""
+    better = {"higher": (first, second), "lower": (second, first)}.get(aim)
+    if better is None:
+        relation = f"{first} lies higher than {second}"
+    elif beyond_real(measure, better[0]):
+        relation = f"{better[0]} lies {aim} than {better[1]}"
+        real = Estimate.read(measure.get("real"))
+        known = "" if real is None else f" ({decimal(real.value, shared_places(real))})"
+        beyond = f", and {aim} than real images{known}, a sign of exaggeration"
+    else:
+        relation = f"{better[0]} is better than {better[1]}"
     what = measure_name(str(row.get("measure")))
     return (
         f"{what} ({row.get('subject')}): {relation}, by {with_interval(size, None)}, {p_words(p)} "
-        "after correction."
+        f"after correction{beyond}."
     )

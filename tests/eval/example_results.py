@@ -247,11 +247,15 @@ def comparison() -> Results:
     )
     measures, differences = [], []
     for measure, subject, aim, values, half in table:
-        rows = [
+        rows: list[Results] = [
             {"generator": name, "value": estimate(value, half)}
             for name, value in zip(names, values, strict=True)
         ]
-        row = {"measure": measure, "subject": subject, "aim": aim, "values": rows}
+        row: Results = {"measure": measure, "subject": subject, "aim": aim, "values": rows}
+        if measure == "auroc":
+            row["real"] = estimate(0.9, 0.02)
+            for one in rows:
+                one["difference_to_real"] = estimate(one["value"]["value"] - 0.9, half)
         measures.append(row)
         for first, second in ((0, 1), (0, 2), (1, 2)):
             gap = values[first] - values[second]

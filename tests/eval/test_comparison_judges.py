@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from arra_med.eval.comparison_section import _weak
+from arra_med.eval.report import write_report
+from arra_med.eval.summary_comparison import comparison_sentences
 from arra_med.settings.results import OtherPictures
 from tests.eval.little import generation_rows, pictures_for, read, write_generated
 from tests.eval.test_comparison import (
@@ -109,6 +111,46 @@ def test_real_pictures_of_the_prompts_stand_beside_the_generators():
             gap = one["value"]["value"] - row["real"]["value"]
             assert one["difference_to_real"]["value"] == pytest.approx(gap, abs=1e-9)
     assert "real" not in row_of(section, "kid", "encoder")
+
+
+def test_a_caricature_is_not_called_better():
+    """Its findings are recognised more surely than those of real pictures."""
+    rng = np.random.default_rng(4)
+    common = shared(rng)
+    common = replace(common, ceiling=of_real(common.labels, skill=0.6))
+    drawn = [
+        generator("honest", common, rng, skill=0.6, text={}),
+        generator("caricature", common, rng, skill=4.0, text={}),
+    ]
+    said = comparison_sentences({"comparison": compared(drawn, common)})
+    [auroc] = [line for line in said if line.startswith("AUROC (judge)")]
+    assert "caricature lies higher than honest, by" in auroc
+    assert auroc.endswith(", a sign of exaggeration.")
+    assert "higher than real images (0.8" in auroc
+    [missed] = [line for line in said if line.startswith("Missed findings")]
+    assert "caricature lies lower than honest, by" in missed
+    assert "and lower than real images" in missed
+    assert not any("caricature is better" in line for line in said)
+
+
+def test_the_better_one_below_real_images_is_better():
+    rng = np.random.default_rng(5)
+    common = shared(rng)
+    said = comparison_sentences({"comparison": compared(pair(common, rng), common)})
+    assert any(line.startswith("AUROC (judge): good is better than poor, by") for line in said)
+    assert not any("exaggeration" in line for line in said)
+
+
+def test_the_report_shows_real_images_and_why_a_row_is_not_tested(results, write_evaluation):
+    row = results["comparison"]["measures"][2]
+    row["subject_note"] = "shown, not tested: hardly recognised"
+    page = write_report(write_evaluation(results)).read_text(encoding="utf-8")
+    assert "of the same prompts" in page
+    assert "shown, not tested: hardly recognised" in page
+    assert page.count("which generator is better?") == 4
+    row["values"][0]["difference_to_real"] = {"value": 0.05, "low": 0.02, "high": 0.08}
+    page = write_report(write_evaluation(results)).read_text(encoding="utf-8")
+    assert page.count("which generator is better?") == 3
 
 
 def test_an_evaluation_counts_again_on_the_prompts_that_all_have(little, run, tmp_path):

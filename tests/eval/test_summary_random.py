@@ -17,7 +17,7 @@ from arra_med.eval.explanations import (
 from arra_med.eval.formatting import Estimate
 from arra_med.eval.goals import goal_rows
 from arra_med.eval.summary import answers
-from arra_med.eval.summary_comparison import comparison_sentences
+from arra_med.eval.summary_comparison import beyond_real, comparison_sentences
 from arra_med.eval.summary_prompt import (
     laterality_sentences,
     text_measures,
@@ -171,9 +171,9 @@ def test_who_is_better_follows_from_sign_and_aim(seed: int) -> None:
     comparison = random_results(seed)["comparison"]
     if comparison is None:
         return
-    aims = {(row["measure"], row["subject"]): row["aim"] for row in comparison["measures"]}
+    measures = {(row["measure"], row["subject"]): row for row in comparison["measures"]}
     said = comparison_sentences({"comparison": comparison})
-    claims = [words for words in said if " is better than " in words]
+    claims = [words for words in said if re.search(" is better than | lies (higher|lower) ", words)]
     expected = 0
     for row in comparison["differences"]:
         gap = Estimate.read(row["difference"])
@@ -185,9 +185,11 @@ def test_who_is_better_follows_from_sign_and_aim(seed: int) -> None:
         larger, smaller = row["first"], row["second"]
         if gap.value < 0:
             larger, smaller = smaller, larger
-        lower = aims[row["measure"], row["subject"]] == "lower"
-        better, worse = (smaller, larger) if lower else (larger, smaller)
-        pair = f"{better} is better than {worse}"
+        measure = measures[row["measure"], row["subject"]]
+        aim = measure["aim"]
+        better, worse = (smaller, larger) if aim == "lower" else (larger, smaller)
+        beyond = beyond_real(measure, better)
+        pair = f"{better} {f'lies {aim}' if beyond else 'is better'} than {worse}"
         assert any(pair in words and f"({row['subject']})" in words for words in claims)
     assert len(claims) == expected
 
