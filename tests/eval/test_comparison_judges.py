@@ -171,3 +171,19 @@ def test_an_evaluation_counts_again_on_the_prompts_that_all_have(little, run, tm
     assert "and 3 without; 8 of each are needed" in note
     assert row_of(comparison, "auroc", "Cardiomegaly")["real"]["value"] > 0.9
     assert ("auroc", "Cardiomegaly") in differing(comparison)
+
+
+def test_an_evaluation_tests_no_finding_that_its_judge_hardly_reads(
+    little, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("arra_med.eval.consistency.USABLE_JUDGE", 1.01)
+    rows = generation_rows(little, 1)
+    for folder in ("generated", "peer"):
+        pictures = pictures_for(little, rows, seed=len(folder))
+        write_generated(tmp_path / folder, rows, pictures, images_per_prompt=1)
+    peer = OtherPictures(name="peer", folder=tmp_path / "peer")
+    comparison = read(run(others=(peer,)))["comparison"]
+    note = row_of(comparison, "auroc", "Cardiomegaly")["subject_note"]
+    assert note.startswith("shown, not tested: on real images the judge recognises it with")
+    assert ("auroc", "Cardiomegaly") not in differing(comparison)
+    assert ("auroc", "cnn-32") in differing(comparison)
