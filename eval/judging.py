@@ -163,30 +163,39 @@ def distances(judged: Judged, cohort: Cohort) -> Array:
 def scores_table(judged: Judged, cohort: Cohort, labels: pa.Field) -> pa.Table:
     """One row a generated picture: key, index, patient, probabilities and labels.
 
+    Without probabilities, of a judge that shares no finding with the labels, their columns are left
+    out: Parquet holds no column of no fields.
+
     Args:
         judged: the probabilities.
         cohort: the pictures.
         labels: the field ``labels`` of ``samples.parquet``.
     """
+    sides = {"judge_generated": judged.generated, "judge_real": judged.real}
+    columns = [
+        pa.field(side, pa.struct([pa.field(name, pa.float64()) for name in probabilities]))
+        for side, probabilities in sides.items()
+        if probabilities
+    ]
     rows = [
         {
             "key": row["key"],
             "index": row["index"],
             "patient_id": sample["patient_id"],
-            "judge_generated": {name: float(p[i]) for name, p in judged.generated.items()},
-            "judge_real": {name: float(p[i]) for name, p in judged.real.items()},
+            **{
+                side: {name: float(p[i]) for name, p in probabilities.items()}
+                for side, probabilities in sides.items()
+            },
             "labels": sample["labels"],
         }
         for i, (row, sample) in enumerate(zip(cohort.generated, cohort.sample_of, strict=True))
     ]
-    probabilities = pa.struct([pa.field(name, pa.float64()) for name in judged.generated])
     schema = pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
             pa.field("index", pa.int32(), nullable=False),
             pa.field("patient_id", pa.string(), nullable=False),
-            pa.field("judge_generated", probabilities),
-            pa.field("judge_real", probabilities),
+            *columns,
             labels,
         ]
     )

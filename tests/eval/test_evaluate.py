@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from arra_med.config import PluginConfig
 from arra_med.errors import RequestError
 from arra_med.eval.cnn import CnnOptions
 from arra_med.eval.evaluate import evaluate
 from arra_med.eval.judge_cnn import CnnJudge
+from arra_med.eval.report import write_report
 from arra_med.generation.folder import image_name
 from arra_med.images import decode_png, encode_png
 from arra_med.schema import Sample
@@ -85,6 +87,30 @@ def test_a_faithful_generator_end_to_end(generated, run, little):
     scores = pd.read_parquet(folder / "scores.parquet")
     assert len(scores) == 96
     assert set(scores.columns) >= {"key", "index", "judge_generated", "judge_real", "labels"}
+
+
+def test_a_judge_that_shares_no_finding_leaves_its_columns_out(
+    generated, base, run, little, tmp_path
+):
+    """Such as CheXpert's findings asked of a fundus set: all else is measured all the same."""
+    folder = tmp_path / "fundus"
+    pictures = little.images(little.keys)
+    items = []
+    for row in little.rows():
+        fields = {name: row[name] for name in Sample.__dataclass_fields__ if name in row}
+        sample = Sample(**fields | {"labels": {"Drusen": row["labels"]["Pleural Effusion"]}})
+        items.append((sample, decode_png(pictures[row["key"]])))
+    save_prepared(folder, items, part_size=160)
+    options = CnnOptions(weights=base / "judge", fit_on=base / "prepared", **QUICK)
+    judge = PluginConfig(name="cnn", options=options)
+    out = run(prepared_folder=folder, judges=(judge,), extractors=(judge,))
+    results = read(out)
+    (row,) = results["judges"][0]["findings"]
+    assert (row["finding"], row["status"]) == ("Drusen", "not judged")
+    assert results["fidelity"][0]["kid"]["value"] is not None
+    scores = pd.read_parquet(out / "scores.parquet")
+    assert list(scores.columns) == ["key", "index", "patient_id", "labels"]
+    assert write_report(out).is_file()
 
 
 def test_panels_show_the_pictures_they_name(generated, run, little):
