@@ -158,7 +158,7 @@ def load_cohort(
 def read_drawn(prepared: PreparedFolder, generated: OfferedPictures) -> Drawn:
     """A generator's pictures, once they fit the prepared folder; raises as :func:`load_cohort`."""
     rows, split, images_per_prompt = check_rows(prepared, generated)
-    kept, pictures, unreadable, facts = _read(prepared, generated, rows)
+    kept, pictures, unreadable, facts = read_pictures(prepared, generated, rows)
     return Drawn(
         split=split,
         generated=kept,
@@ -221,9 +221,15 @@ def check_rows(
     return rows, splits[0], int(expected)
 
 
-def _read(
+def read_pictures(
     prepared: PreparedFolder, generated: OfferedPictures, rows: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[bytes], list[dict[str, Any]], list[PictureFacts]]:
+    """Of some rows those that can be read, their PNG bytes, the others, and what each look told.
+
+    Raises:
+        RequestError: if a picture has another size or other channels than the real ones, or more
+            than 1 % are unreadable.
+    """
     expected = (prepared.image_size, prepared.image_size, prepared.channels)
     kept, pictures, unreadable, facts = [], [], [], []
     for row in rows:

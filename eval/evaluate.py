@@ -15,7 +15,7 @@ import torch
 
 from arra_med.config import PluginConfig, to_tree
 from arra_med.errors import RequestError
-from arra_med.eval.cohort import Cohort, Drawn, load_cohort, read_drawn
+from arra_med.eval.cohort import Cohort, Drawn, load_cohort, read_drawn, read_pictures
 from arra_med.eval.independence import ready_identity
 from arra_med.eval.laterality import match_swapped
 from arra_med.eval.picture_facts import offered_facts, prepared_facts
@@ -25,7 +25,6 @@ from arra_med.eval.real_pictures import RealPictures
 from arra_med.eval.results import make_results
 from arra_med.eval.results_schema import check_results
 from arra_med.eval.stage import Peer, Stage, SwappedPictures
-from arra_med.generation.folder import GeneratedFolder
 from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES, Registry
 from arra_med.settings import Evaluation, Settings, section
 from arra_med.store import PartWriter, PreparedFolder, canonical_json, content_hash
@@ -61,7 +60,7 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
     folder = settings.paths.folder("evaluation")
     model = _model(generated)
     cohort = load_cohort(prepared, generated, labels=options.labels)
-    swapped = _swapped(options, generated)
+    swapped = _swapped(options.swapped, generated, prepared)
     others = [
         open_pictures(other.folder, prepared, name=other.name, table=other.table)
         for other in options.others
@@ -145,12 +144,15 @@ def _preflight(
     return preflight_section([*checks, check_prepared(prepared, real)])
 
 
-def _swapped(options: Evaluation, generated: OfferedPictures) -> SwappedPictures | None:
-    if options.swapped is None:
+def _swapped(
+    swapped: Path | None, generated: OfferedPictures, prepared: PreparedFolder
+) -> SwappedPictures | None:
+    if swapped is None:
         return None
-    folder = GeneratedFolder(options.swapped)
-    rows = match_swapped(generated, folder)
-    return SwappedPictures(rows=rows, pngs=[folder.png(row) for row in rows])
+    offered = open_pictures(swapped, prepared, name="evaluation.swapped")
+    matched = match_swapped(generated, offered)
+    rows, pngs, unreadable, _ = read_pictures(prepared, offered, matched)
+    return SwappedPictures(rows=rows, pngs=pngs, unreadable=len(unreadable))
 
 
 def _model(generated: OfferedPictures) -> dict[str, Any]:

@@ -125,5 +125,7 @@ def laterality_section(stage: Stage, verdict: Verdict) -> tuple[dict[str, Any] |
     )
     if result is None:
         return None, note
+    if stage.swapped is not None and result["swapped"] is not None:
+        result["swapped"]["unreadable"] = stage.swapped.unreadable
     evidence = {name: verdict.row[name] for name in ("independent", "not_independent_because")}
     return {"judge": verdict.judge.info.name, **evidence, **result}, None

@@ -80,7 +80,7 @@ _SHAPE: dict[str, Any] = _fields(
     laterality=_fields(
         "judge independent n followed followed_real swapped_note",
         by_finding=[_fields("finding n followed followed_real")],
-        swapped=_fields("n followed flipped"),
+        swapped=_fields("n followed flipped unreadable"),
     ),
     text=[_fields(f"encoder {_EVIDENCE} n context truncated normalised")],
     memorisation=_fields(

@@ -27,12 +27,14 @@ class SwappedPictures:
     """Pictures drawn with ``generation.swap_sides``.
 
     Attributes:
-        rows: of ``generations.parquet``, those with a counterpart.
-        pngs: PNG bytes of each.
+        rows: of ``generations.parquet``, those with a counterpart that could be read.
+        pngs: PNG bytes of each, brought to the real pictures' size and channels if need be.
+        unreadable: number of those with a counterpart that could not.
     """
 
     rows: Sequence[Mapping[str, Any]]
     pngs: Sequence[bytes]
+    unreadable: int
 
 
 @dataclass(frozen=True, kw_only=True)

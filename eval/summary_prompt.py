@@ -77,6 +77,10 @@ def laterality_sentences(results: Results) -> list[str]:
             )
         if flipped is not None:
             sentences.append(f"The side changes with the prompt for {per_100(flipped)} findings.")
+        lost = int(swapped.get("unreadable") or 0)
+        if lost:
+            drawn = counted(lost, "picture")
+            sentences.append(f"{drawn} with exchanged sides could not be read.")
     else:
         sentences.append(_not_tested("Exchanged sides", sides.get("swapped_note")))
     return sentences + _reasons(sides)
