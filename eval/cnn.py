@@ -14,7 +14,7 @@ from tqdm import trange
 from arra_med.errors import RequestError, WorkError
 from arra_med.eval.evaluator import FittedOptions
 from arra_med.eval.fitted_files import load_fitted, read_fitted, save_fitted
-from arra_med.eval.inference import check_pictures, to_tensor
+from arra_med.eval.inference import check_pictures, decoding, to_tensor
 from arra_med.schema import ABSENT, PRESENT
 from arra_med.store import PreparedFolder
 
@@ -265,7 +265,8 @@ def _pixels(network: CnnNetwork, prepared: PreparedFolder, keys: list[str]) -> T
     found = set()
     for key, png in prepared.iter_images():
         if key in place:
-            pixels[place[key]] = network.prepare(to_tensor([png]))[0]
+            with decoding():
+                pixels[place[key]] = network.prepare(to_tensor([png]))[0]
             found.add(key)
     missing = sorted(set(keys) - found)
     if missing:

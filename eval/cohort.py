@@ -227,8 +227,8 @@ def read_pictures(
     """Of some rows those that can be read, their PNG bytes, the others, and what each look told.
 
     Raises:
-        RequestError: if a picture has another size or other channels than the real ones, or more
-            than 1 % are unreadable.
+        RequestError: if a picture has another size or other channels than the real ones, more than
+            1 % are unreadable, or no pixel of any is above 1: all of them were cast.
     """
     expected = (prepared.image_size, prepared.image_size, prepared.channels)
     kept, pictures, unreadable, facts = [], [], [], []
@@ -253,6 +253,11 @@ def read_pictures(
             f"{generated.folder}: {len(unreadable)} of {len(rows)} pictures are unreadable (at "
             f"most {MOST_UNREADABLE:.0%} may be), first key {first['key']!r} index "
             f"{first['index']}: generate into a new folder"
+        )
+    if max((one.highest for one in facts), default=0) == 1:
+        raise RequestError(
+            f"{generated.folder}: no pixel of any picture is above 1: pictures in [0, 1] were cast "
+            "to uint8; scale them to [0, 255] and write them again"
         )
     return kept, pictures, unreadable, facts
 

@@ -3,6 +3,8 @@
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +52,27 @@ PictureSource = Sequence[bytes] | FolderPictures
 """PNG pictures in memory, or those of a prepared folder."""
 
 
+_DECODING = ContextVar("_DECODING", default=False)
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Within it a network is given what was decoded from files, where 0 and 1 are grey levels."""
+    token = _DECODING.set(True)
+    try:
+        yield
+    finally:
+        _DECODING.reset(token)
+
+
+def was_cast(highest: float) -> bool:
+    """Whether the highest grey level of a batch is that of pictures in [0, 1] that were cast.
+
+    Files may be nearly black; which of them share a batch must not matter.
+    """
+    return round(highest) == 1 and not _DECODING.get()
+
+
 def check_pictures(images: Tensor) -> None:
     """Raise unless a batch is uint8 pictures on the scale 0 to 255.
 
@@ -58,7 +81,8 @@ def check_pictures(images: Tensor) -> None:
 
     Raises:
         ValueError: on another shape or type, or if no pixel is above 1 though some are 1: a
-            picture in [0, 1] that was cast. (A batch that is black throughout is a picture.)
+            picture in [0, 1] that was cast. (A batch that is black throughout is a picture, and
+            so is what was decoded from files.)
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"expected (B, 1 or 3, H, W) pictures, got shape {tuple(images.shape)}")
@@ -66,7 +90,7 @@ def check_pictures(images: Tensor) -> None:
         raise ValueError(
             f"expected uint8 pictures in [0, 255], got {images.dtype}: scale and round them first"
         )
-    if int(images.max()) == 1:
+    if was_cast(int(images.max())):
         raise ValueError(
             "no pixel of this batch is above 1: pictures in [0, 1] were cast to uint8; "
             "expected [0, 255]"
@@ -118,7 +142,11 @@ def predict(
     batches = _load(pictures, transform, batch_size, workers, device)
     rows = _rows(pictures)
     outputs: NDArray[np.float32] | None = None
-    with torch.inference_mode(), Progress(len(pictures), unit="image", label=what) as progress:
+    with (
+        torch.inference_mode(),
+        decoding(),
+        Progress(len(pictures), unit="image", label=what) as progress,
+    ):
         for keys, output in _outputs(evaluator, batches, device):
             if output.ndim != 2 or len(output) != len(keys):
                 raise ValueError(

@@ -44,6 +44,7 @@ class PictureFacts:
         mode: Pillow's name of its pixels' kind (``L`` is 8-bit grey).
         digest: of its decoded pixels; equal for equal pictures, ``""`` if it cannot be read.
         constant: every pixel has the same value.
+        highest: value of any pixel.
         problem: the error that reading it ended in, by class; ``""`` if it was read.
     """
 
@@ -52,6 +53,7 @@ class PictureFacts:
     mode: str = ""
     digest: str = ""
     constant: bool = False
+    highest: float = 0.0
     problem: str = ""
 
     @property
@@ -73,6 +75,7 @@ def look(name: str, data: bytes) -> PictureFacts:
                 mode=picture.mode,
                 digest=_digest(picture),
                 constant=constant,
+                highest=float(np.max(ends)),
             )
     except Exception as error:  # noqa: BLE001 - codecs raise anything; the picture is counted
         return PictureFacts(name=name, problem=type(error).__name__)

@@ -18,6 +18,7 @@ from arra_med.config import PluginConfig, plugin_field
 from arra_med.errors import RequestError
 from arra_med.eval.evaluator import EvaluatorInfo, Fitted
 from arra_med.eval.extractor import Extractor
+from arra_med.eval.inference import was_cast
 from arra_med.picture_loader import Transform
 from arra_med.registry import TEACHERS
 from arra_med.store import PreparedFolder
@@ -148,7 +149,7 @@ class TeacherExtractor(Fitted, Extractor):
                 "pixel values lie between those of grey levels 0 to 255: expected uint8 pictures "
                 "through 'transform', not floats on another scale"
             )
-        if round(high) == 1:
+        if was_cast(high):
             raise ValueError(
                 "no pixel of this batch is above grey level 1: pictures in [0, 1] were cast to "
                 "uint8; expected [0, 255]"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from arra_med.errors import RequestError, WorkError
 from arra_med.eval import inference
 from arra_med.eval.evaluator import as_uint8
-from arra_med.eval.inference import FolderPictures, PictureSource, predict
+from arra_med.eval.inference import FolderPictures, PictureSource, check_pictures, predict
 from arra_med.images import decode_png, encode_png
 from arra_med.schema import Sample
 from arra_med.store import PreparedFolder
@@ -119,15 +119,27 @@ def test_few_pictures_start_no_process(
     assert asked == [0, 0, 0, 0, 5, 5]
 
 
+class Checked(Pooled):
+    def forward(self, images: Tensor) -> Tensor:
+        check_pictures(images)
+        return super().forward(images)
+
+
 def test_requirement_4_a_wrong_scale_raises_on_any_batch() -> None:
-    """The first two batches are sound."""
+    network = Checked()
+    network(torch.full((2, 1, SIZE, SIZE), 200, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="no pixel of this batch is above 1"):
+        network(torch.ones((2, 1, SIZE, SIZE), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_nearly_black_files_are_pictures(batch_size: int) -> None:
+    """Whatever shares their batch; tensors of a caller are checked again afterwards."""
     pngs = [encode_png(picture(index)) for index in range(8)]
     pngs += [encode_png(picture(index) // 128) for index in range(4)]
+    assert run(Checked(), pngs, batch_size=batch_size)[8:].max() < 1
     with pytest.raises(ValueError, match="no pixel of this batch is above 1"):
-        run(Pooled(), pngs, batch_size=4)
-    network = Halved()  # it is for the network to check what is not uint8
-    run(network, pngs, batch_size=4)
-    assert len(network.given) == 3
+        Checked()(torch.ones((2, 1, SIZE, SIZE), dtype=torch.uint8))
 
 
 def test_an_output_that_is_not_finite_names_its_picture(prepared: PreparedFolder) -> None:
