@@ -49,6 +49,12 @@ class Drawn:
         """The prompt's key of each row of ``generated``."""
         return [str(row["key"]) for row in self.generated]
 
+    @property
+    def constant(self) -> list[bool]:
+        """Whether each row of ``generated`` is a picture of one value throughout."""
+        blank = {one.name for one in self.facts if one.constant}
+        return [picture_name(row) in blank for row in self.generated]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort(Drawn):

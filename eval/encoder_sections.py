@@ -143,6 +143,7 @@ def copies(stage: Stage, encoders: Sequence[Encoder]) -> CopySearch:
             indices=[int(row["index"]) for row in cohort.generated],
             patients=cohort.patients,
             pngs=cohort.pictures,
+            constant=cohort.constant,
         ),
         options=options,
         generator=stage.generator("memorisation"),

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 import scipy.stats
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from arra_med.eval.estimators import Array, Measure, Statistic
 
@@ -306,6 +306,39 @@ def exact_share(count: int, n: int) -> Interval:
     """
     if not n:
         return Interval(None, None, None, "none to count")
-    low = scipy.stats.beta.ppf(0.025, count, n - count + 1) if count else 0.0
+    return Interval(count / n, *_exact_ends(count, n))
+
+
+def clustered_share(hits: ArrayLike, clusters: Sequence[str]) -> Interval:
+    """Share of hits with the exact interval for as many pictures as they are worth.
+
+    Korn and Graubard's (Survey Methodology 24, 1998): the number of pictures is divided by the
+    design effect. It is that of :func:`exact_share` if no two pictures are of one patient. Where
+    all or none are hits, pictures of a patient are taken to be all alike.
+
+    Args:
+        hits: ``(N,)`` booleans.
+        clusters: whose each picture is, N of them.
+    """
+    values = np.asarray(hits, dtype=np.float64)
+    n = len(values)
+    if not n:
+        return Interval(None, None, None, "none to count")
+    share = float(values.mean())
+    _, of = np.unique(np.asarray(clusters), return_inverse=True)
+    patients, sizes = int(of.max()) + 1, np.bincount(of)
+    if patients == 1 < n:
+        return Interval(share, None, None, "no interval: all pictures are of one patient")
+    alone = np.square(values - share).sum() * n / max(n - 1, 1)
+    if alone == 0:
+        worth = n**2 / float(np.square(sizes).sum())
+    else:
+        together = np.square(np.bincount(of, values - share)).sum() * patients / (patients - 1)
+        worth = min(n, n * alone / together) * (_t(n - 1) / _t(patients - 1)) ** 2
+    return Interval(share, *_exact_ends(share * worth, worth))
+
+
+def _exact_ends(count: float, n: float) -> tuple[float, float]:
+    low = scipy.stats.beta.ppf(0.025, count, n - count + 1) if count > 0 else 0.0
     high = scipy.stats.beta.ppf(0.975, count + 1, n - count) if count < n else 1.0
-    return Interval(count / n, float(low), float(high))
+    return float(low), float(high)

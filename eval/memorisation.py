@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arra_med.eval.intervals import Interval, exact_share
+from arra_med.eval.intervals import Interval, clustered_share, exact_share
 from arra_med.eval.memorisation_result import (
     Control,
     Distances,
@@ -121,13 +121,15 @@ def memorisation(
         traced = np.any([origin for _, origin in by_space], axis=0)
         controls.append(_control(kind, below, traced))
     matches = _matches(results, pictures)
+    matched = np.zeros(len(pictures.generated_keys), dtype=bool)
+    matched[[match.row for match in matches]] = True
     return Memorisation(
         false_match_rate=false_match_rate,
         n_train=len(pictures.train_keys),
         n_held_out=len(pictures.held_out_patients),
         spaces=results,
         matches=matches,
-        share=exact_share(len(matches), len(pictures.generated_keys)),
+        share=clustered_share(matched, pictures.generated_patients),
         controls=tuple(controls),
     )
 

@@ -113,7 +113,7 @@ class Memorisation:
         n_held_out: real pictures that fixed the thresholds.
         spaces: one by one.
         matches: generated pictures below the threshold of at least one space, nearest first.
-        share: of the generated pictures, with its exact interval.
+        share: of the generated pictures; its interval keeps the pictures of a patient together.
         controls: planted copies found in at least one space, by kind.
     """
 
@@ -150,11 +150,13 @@ class ByChance:
 
     Attributes:
         expected: over all spaces.
-        most: over all spaces, what the draw of the held-out pictures leaves possible.
+        least: what the draw of the held-out pictures leaves possible at least, of any one space.
+        most: over all spaces, what that draw leaves possible.
         most_of_one: the same of a single space.
     """
 
     expected: float
+    least: float
     most: float
     most_of_one: float
 
@@ -165,7 +167,8 @@ def matches_by_chance(false_match_rate: float, num_spaces: int, num_held_out: in
     A threshold that is the k-th smallest of H distances lets through a share that is distributed
     as Beta(k, H - k + 1), whatever the distances are (order statistics of a uniform sample); one
     just below the smallest is taken as k = 1. ``most`` adds the 97.5 % points of all spaces, since
-    a match in any of them counts, however the spaces depend on one another.
+    a match in any of them counts, however the spaces depend on one another; ``least`` is the 2.5 %
+    point of one, since all spaces may let through the same pictures.
 
     Args:
         false_match_rate: that is wanted over all spaces.
@@ -174,9 +177,14 @@ def matches_by_chance(false_match_rate: float, num_spaces: int, num_held_out: in
     """
     rate = false_match_rate / num_spaces
     rank = max(1, threshold_rank(rate, num_held_out))
-    most = float(scipy.stats.beta.ppf(0.975, rank, num_held_out - rank + 1))
+    least, most = scipy.stats.beta.ppf([0.025, 0.975], rank, num_held_out - rank + 1).tolist()
     expected = num_spaces * max(rate, 1 / (num_held_out + 1))
-    return ByChance(expected=min(1.0, expected), most=min(1.0, num_spaces * most), most_of_one=most)
+    return ByChance(
+        expected=min(1.0, expected),
+        least=least,
+        most=min(1.0, num_spaces * most),
+        most_of_one=most,
+    )
 
 
 def relative_distances(results: Sequence[SpaceResult]) -> Distances:

@@ -10,6 +10,9 @@ extractor that was itself fitted on the training pictures may see pairs of those
 further apart, than it sees a new picture and a training one. Generated pictures are new to it, as
 held-out ones are, so that the threshold holds; the check of the false-match rate on training
 pictures does not, and a note says so.
+
+Generated pictures of one value throughout are left out and counted: a blank picture is as near as a
+copy to any other blank one, and shows nobody.
 """
 
 import hashlib
@@ -60,19 +63,21 @@ class SearchSpace:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GeneratedPictures:
-    """What is tested, G pictures.
+    """What a generator drew, G pictures.
 
     Attributes:
         keys: of their prompts.
         indices: numbers among the pictures of one prompt.
         patients: whose prompts they are.
         pngs: the pictures.
+        constant: whether each is of one value throughout; those are not tested.
     """
 
     keys: Sequence[str]
     indices: Sequence[int]
     patients: Sequence[str]
     pngs: Sequence[bytes]
+    constant: Sequence[bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +147,8 @@ def search_copies(
     note = _obstacle(train, held_out, generated)
     if note:
         return CopySearch(section=None, note=note)
+    tested = [row for row, blank in enumerate(generated.constant) if not blank]
+    keys = [generated.keys[row] for row in tested]
     notes = [_held_out_words(held_out)]
     if len(held_out) > MOST_HELD_OUT:
         drawn = np.sort(generator.permutation(len(held_out))[:MOST_HELD_OUT])
@@ -155,6 +162,7 @@ def search_copies(
         train=FolderPictures(prepared, train_keys),
         held_out=FolderPictures(prepared, [str(row["key"]) for row in held_out]),
         generated=generated.pngs,
+        tested=tested,
         planted=_plant(prepared, [train_keys[row] for row in planted_rows], generator),
     )
     in_pixels = SearchSpace(name=PIXELS, extract=lambda source, what: pixels(source, what=what))
@@ -166,8 +174,8 @@ def search_copies(
             train_keys=train_keys,
             train_patients=[str(row["patient_id"]) for row in train],
             held_out_patients=[str(row["patient_id"]) for row in held_out],
-            generated_keys=generated.keys,
-            generated_patients=generated.patients,
+            generated_keys=keys,
+            generated_patients=[generated.patients[row] for row in tested],
             planted_rows=planted_rows,
         ),
         generator=generator,
@@ -176,10 +184,13 @@ def search_copies(
     )
     num_twins = len(twins) - len(set(twins.values()))
     notes += _notes(result, spaces, num_twins)
-    section = memorisation_json(result, indices=generated.indices, keys=generated.keys)
+    section = memorisation_json(
+        result, indices=[generated.indices[row] for row in tested], keys=keys
+    )
+    counts = {"train_duplicates": num_twins, "constant": len(generated.keys) - len(tested)}
     return CopySearch(
-        section={**section, "train_duplicates": num_twins, "notes": notes},
-        closest=_closest(result, train_keys),
+        section={**section, **counts, "notes": notes},
+        closest=_closest(result, train_keys, tested),
     )
 
 
@@ -216,6 +227,7 @@ class _Sources:
     train: FolderPictures
     held_out: FolderPictures
     generated: Sequence[bytes]
+    tested: Sequence[int]  # rows of those
     planted: Mapping[str, Sequence[bytes]]
 
 
@@ -244,7 +256,7 @@ class _Spaces(Collection[Space]):
         sources = self._sources
         if train is None:
             train = space.extract(sources.train, f"{space.name}: training")
-        generated = space.extract(sources.generated, f"{space.name}: generated")
+        generated = space.extract(sources.generated, f"{space.name}: generated")[sources.tested]
         held_out = space.extract(sources.held_out, f"{space.name}: held out")
         every = [png for pngs in sources.planted.values() for png in pngs]
         features = space.extract(every, f"{space.name}: planted")
@@ -273,6 +285,8 @@ def _obstacle(
 ) -> str:
     if not generated.pngs:
         return "there is no generated picture"
+    if all(generated.constant):
+        return "every generated picture is of one value throughout"
     if len({row["patient_id"] for row in train}) < 2:
         return "the prepared folder has no training pictures of two patients to search"
     if not held_out:
@@ -344,7 +358,9 @@ def _notes(result: Memorisation, spaces: Sequence[SearchSpace], num_twins: int) 
     return notes
 
 
-def _closest(result: Memorisation, train_keys: Sequence[str]) -> tuple[Closest, ...]:
+def _closest(
+    result: Memorisation, train_keys: Sequence[str], tested: Sequence[int]
+) -> tuple[Closest, ...]:
     relative = relative_distances(result.spaces)
     order = np.argsort(relative.min(axis=0), kind="stable")[:MOST_CLOSEST]
     found = []
@@ -352,7 +368,7 @@ def _closest(result: Memorisation, train_keys: Sequence[str]) -> tuple[Closest, 
         space = result.spaces[int(relative[:, row].argmin())]
         found.append(
             Closest(
-                row=row,
+                row=tested[row],
                 train_key=train_keys[int(space.nearest_rows[row])],
                 distance=float(space.generated[row]),
                 space=space.name,

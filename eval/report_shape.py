@@ -85,7 +85,7 @@ _SHAPE: dict[str, Any] = _fields(
     text=[_fields(f"encoder {_EVIDENCE} n context truncated normalised")],
     memorisation=_fields(
         "false_match_rate n_train n_held_out n_generated share num_matches detects "
-        "train_duplicates",
+        "train_duplicates constant",
         spaces=[
             _fields(
                 "name metric dimension threshold resolved false_matches same_patient_matches "

@@ -21,14 +21,14 @@ from arra_med.eval.summary_evidence import MIN_PICTURES, Results, sentence
 def could_recognise(results: Results) -> Answer:
     """Are generated pictures copies of training pictures?"""
     search: Mapping[str, Any] | None = results.get("memorisation")
-    verdict = _verdict(search, _identical(results), results.get("memorisation_note"))
+    verdict = _verdict(search, identical(results), results.get("memorisation_note"))
     return Answer.of(
         verdict,
         question="Could a patient be recognised?",
         sentences=tuple(memorisation_sentences(results)),
         rule=(
-            "Yes: a picture equals a training picture, or the exact interval of the share of near "
-            "copies lies above all that the limits may let through by chance, given how many real "
+            "Yes: a picture equals a training picture, or the interval of the share of near copies "
+            "lies above all that the limits may let through by chance, given how many real "
             "pictures of other patients they rest on; some of the near copies may still be chance. "
             "Suspects: near copies, but not more than that allows for. No copy found: none, and "
             "the search found at least 95 % of planted exact, slightly changed and JPEG copies; "
@@ -52,10 +52,17 @@ def memorisation_sentences(results: Results) -> list[str]:
         f"Each of {drawn} was held against all {searched} by {spaces or 'an unnamed measure'}; "
         f"{matches:,} {'is' if matches == 1 else 'are'} as near as a copy."
     ]
+    constant = int(search.get("constant") or 0)
+    if constant:
+        sentences.append(
+            f"{counted(constant, 'generated picture')} of one value throughout "
+            f"{'was' if constant == 1 else 'were'} left out: blank pictures are alike and show "
+            "nobody."
+        )
     if share is not None and share.high is not None:
         sentences.append(
-            "The exact interval of the share of near copies, which takes pictures as independent, "
-            f"reaches up to {_bound(share.high)} in 100."
+            "The interval of the share of near copies, which keeps the pictures of a patient's "
+            f"prompts together, reaches up to {_bound(share.high)} in 100."
         )
     sentences += _chance_sentences(search)
     sentences += _control_sentences(search)
@@ -69,7 +76,7 @@ def memorisation_sentences(results: Results) -> list[str]:
 
 
 def _chance_sentences(search: Mapping[str, Any]) -> list[str]:
-    chance, drawn = _by_chance(search), finite(search.get("n_generated"))
+    chance, drawn = by_chance(search), finite(search.get("n_generated"))
     if chance is None:
         return []
     held_out = counted(search.get("n_held_out"), "held-out picture")
@@ -111,14 +118,14 @@ def _control(row: Mapping[str, Any]) -> str:
     return f"{row.get('kind')} {row.get('found')} of {row.get('n')}"
 
 
-def _verdict(search: Mapping[str, Any] | None, identical: int, note: Any) -> Verdict:  # noqa: ANN401
-    if identical:
+def _verdict(search: Mapping[str, Any] | None, equal: int, note: Any) -> Verdict:  # noqa: ANN401
+    if equal:
         words = (
             "1 generated picture equals a training picture."
-            if identical == 1
-            else f"{identical:,} generated pictures equal training pictures."
+            if equal == 1
+            else f"{equal:,} generated pictures equal training pictures."
         )
-        return (f"Yes: {_copies(identical)}", "poor", words)
+        return (f"Yes: {_copies(equal)}", "poor", words)
     if not search:
         reason = str(note or "").strip()
         return cannot_say(
@@ -147,8 +154,14 @@ def _of_matches(search: Mapping[str, Any], matches: int, share: Estimate | None)
         f"{counted(matches, 'picture')} {'is' if matches == 1 else 'are'} as near to a training "
         "picture as a copy"
     )
-    chance, drawn = _by_chance(search), finite(search.get("n_generated"))
-    if chance and drawn and share and share.low is not None and share.low > _most(search, chance):
+    chance, drawn = by_chance(search), finite(search.get("n_generated"))
+    if (
+        chance
+        and drawn
+        and share
+        and share.low is not None
+        and share.low > most_by_chance(search, chance)
+    ):
         expected = percent(chance.expected * drawn)
         reason = f"{near}, more than chance allows, which brings about {expected}."
         counts = counted(matches, "match", "matches")
@@ -167,7 +180,7 @@ def _blind_to(search: Mapping[str, Any]) -> str:
     return f" Altered copies ({listed(missed)}) would go unnoticed." if missed else ""
 
 
-def _by_chance(search: Mapping[str, Any]) -> ByChance | None:
+def by_chance(search: Mapping[str, Any]) -> ByChance | None:
     """What the limits let through; ``None`` if it is not known what they rest on."""
     rate, held_out = finite(search.get("false_match_rate")), finite(search.get("n_held_out"))
     spaces = search.get("spaces") or []
@@ -176,7 +189,7 @@ def _by_chance(search: Mapping[str, Any]) -> ByChance | None:
     return matches_by_chance(rate, len(spaces), int(held_out))
 
 
-def _most(search: Mapping[str, Any], chance: ByChance) -> float:
+def most_by_chance(search: Mapping[str, Any], chance: ByChance) -> float:
     """The largest share of matches that chance explains: by theory, or as measured if more."""
     measured = [
         estimate.value
@@ -186,7 +199,8 @@ def _most(search: Mapping[str, Any], chance: ByChance) -> float:
     return max([chance.most, *measured])
 
 
-def _identical(results: Results) -> int:
+def identical(results: Results) -> int:
+    """Generated pictures that equal a training picture in every pixel."""
     preflight: Mapping[str, Any] = results.get("preflight") or {}
     copies: Mapping[str, Any] = preflight.get("copies_of_training") or {}
     return int(copies.get("num") or 0)

@@ -93,6 +93,7 @@ def of_test(pictures: list[NDArray[np.uint8]]) -> GeneratedPictures:
         indices=[row % 2 for row in rows],
         patients=[f"test-p{row // 4}" for row in rows],
         pngs=[encode_png(picture) for picture in pictures],
+        constant=[bool(np.ptp(picture) == 0) for picture in pictures],
     )
 
 

@@ -5,7 +5,7 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from arra_med.eval.estimators import auroc, average, difference, pair_mean, ratio, weighted_mean
-from arra_med.eval.intervals import ClusteredBootstrap, exact_share
+from arra_med.eval.intervals import ClusteredBootstrap, clustered_share, exact_share
 from arra_med.eval.measures import MOST_PAIRS
 from arra_med.eval.similarity import random_pairs, same_prompt_pairs
 
@@ -116,6 +116,33 @@ def test_exact_share_equals_scipys_clopper_pearson(count, n):
     assert share.value == count / n
     assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
     assert exact_share(0, 0).value is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 40])
+def test_clustered_share_of_one_picture_a_patient_is_the_exact_one(count):
+    found = clustered_share(np.arange(40) < count, [f"p{i}" for i in range(40)])
+    expected = exact_share(count, 40)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.value == count / 40
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10])
+def test_alike_pictures_of_a_patient_are_worth_one(count):
+    hits, clusters = np.repeat(np.arange(10) < count, 20), np.repeat(np.arange(10), 20).astype(str)
+    found, expected = clustered_share(hits, list(clusters)), exact_share(count, 10)
+    assert found.value == expected.value
+    if count in (0, 10):
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    else:  # wider: how alike they are is estimated, from ten patients
+        assert expected.low / 5 < found.low < expected.low
+        assert expected.high < found.high < expected.high + 0.1
+
+
+def test_clustered_share_without_a_second_patient():
+    assert clustered_share([], []).value is None
+    assert clustered_share([True], ["a"]).value == 1
+    found = clustered_share([True, False], ["a", "a"])
+    assert (found.value, found.low) == (0.5, None)
 
 
 def test_a_share_of_single_pictures_has_wilsons_interval():

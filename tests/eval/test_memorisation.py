@@ -154,8 +154,11 @@ def test_requirement_11_too_few_real_pictures_are_said_to_be_too_few(scene):
     assert result.n_held_out == 30
 
 
-def answer_on_noise(seed, held_out, made, copied=0):
-    """What is said of ``made`` pictures in three spaces that know nothing of one another."""
+def answer_on_noise(seed, held_out, made, copied=0, per_prompt=1):
+    """What is said of ``made`` pictures in three spaces that know nothing of one another.
+
+    Those of one prompt are alike.
+    """
     rng = np.random.default_rng(seed)
 
     def draw_features(count):
@@ -163,7 +166,9 @@ def answer_on_noise(seed, held_out, made, copied=0):
 
     spaces = []
     for name in "abc":
-        train, generated = draw_features(400), draw_features(made)
+        train = draw_features(400)
+        generated = np.repeat(draw_features(made // per_prompt), per_prompt, axis=0)
+        generated += 0.01 * draw_features(made) if per_prompt > 1 else 0
         generated[:copied] = train[:copied]
         planted = dict.fromkeys(MUST_FIND, train[:20])
         spaces.append(
@@ -175,7 +180,7 @@ def answer_on_noise(seed, held_out, made, copied=0):
         train_patients=[f"t{i}" for i in range(400)],
         held_out_patients=[f"h{i}" for i in range(held_out)],
         generated_keys=[f"g{i}" for i in range(made)],
-        generated_patients=[f"g{i}" for i in range(made)],
+        generated_patients=[f"g{i // per_prompt}" for i in range(made)],
         planted_rows=np.arange(20),
     )
     result = memorisation(spaces, pictures, generator=rng)
@@ -191,6 +196,13 @@ def test_who_copies_nothing_is_not_accused(held_out, made):
     verdicts = [answer_on_noise(seed, held_out, made).verdict for seed in range(20)]
     assert any(verdict.startswith("Suspects") for verdict in verdicts)
     assert not any(verdict.startswith("Yes") for verdict in verdicts)
+
+
+def test_alike_pictures_of_a_prompt_are_no_false_alarm():
+    """50 prompts of 20 pictures: an interval of 1,000 independent ones accused one run in five."""
+    verdicts = [answer_on_noise(seed, 3000, 1000, per_prompt=20).verdict for seed in range(60)]
+    assert any(verdict.startswith("Suspects") for verdict in verdicts)
+    assert sum(verdict.startswith("Yes") for verdict in verdicts) <= 3
 
 
 @pytest.mark.parametrize(("held_out", "made", "copied"), [(20, 200, 150), (200, 1000, 120)])

@@ -69,6 +69,7 @@ if __name__ == "__main__":
     good = encode_png(np.zeros(({SIZE}, {SIZE}, 1), np.uint8))
     made = GeneratedPictures(
         keys=["test000", "test000"], indices=[0, 1], patients=["p", "p"], pngs=[good, b"damaged"],
+        constant=[False, False],
     )
     search_copies(
         [], PreparedFolder(Path({str(small.folder)!r})), made, options=Memorisation(planted=4),

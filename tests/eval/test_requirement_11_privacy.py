@@ -20,6 +20,7 @@ from arra_med.eval.privacy import (
     SearchSpace,
     equal_pictures,
 )
+from arra_med.eval.summary_privacy import memorisation_sentences
 from arra_med.images import decode_png
 from arra_med.store import PreparedFolder
 from tests.eval.films import (
@@ -99,6 +100,35 @@ def test_requirement_11_an_honest_generator_is_not_accused(passed: CopySearch) -
     )
 
 
+def test_blank_pictures_are_left_out_and_counted(tmp_path: Path) -> None:
+    """A blank training picture makes no copies of those that failed to be drawn."""
+    blank = np.zeros_like(film(0))
+    prepared = save(
+        tmp_path / "prepared",
+        {
+            "train": [blank, *(film(i // 2, i % 2) for i in range(2, 60))],
+            "test": [film(2000 + i // 2, i % 2) for i in range(60)],
+        },
+    )
+    drawn = [film(5000 + i) for i in range(12)]
+    copied = [*drawn[:5], film(7, 0), *drawn[6:]]
+    mixed = [*[blank] * 4, *copied]
+    section, expected = (section_of(search(prepared, of_test(made))) for made in (mixed, copied))
+    assert (section["constant"], section["n_generated"]) == (4, 12)
+    assert section["share"] == expected["share"]
+    assert [match["distance"] for match in section["matches"]] == [
+        match["distance"] for match in expected["matches"]
+    ]
+    assert (section["matches"][0]["key"], section["matches"][0]["index"]) == ("test004", 1)
+    sentences = memorisation_sentences({"memorisation": section})
+    assert any("4 generated pictures of one value throughout" in said for said in sentences)
+    closest = search(prepared, of_test(mixed)).closest
+    assert closest[0].row == 9
+    assert min(near.row for near in closest) >= 4
+    empty = search(prepared, of_test([blank] * 4))
+    assert (empty.section, "of one value throughout" in empty.note) == (None, True)
+
+
 def test_requirement_11_a_generator_of_copies_is_caught(prepared: PreparedFolder) -> None:
     """Training films under test prompts, half of them with noise of ±2."""
     rng = np.random.default_rng(1)
@@ -113,7 +143,7 @@ def test_requirement_11_a_generator_of_copies_is_caught(prepared: PreparedFolder
     found = search(prepared, replace(generated, patients=patients))
     section = section_of(found)
     assert section["share"]["value"] >= 0.95
-    assert section["share"]["low"] >= 0.85
+    assert section["share"]["low"] >= 0.75  # of 16 patients, all of whose pictures match
     assert section["num_matches"] >= 0.95 * MADE
     assert len(section["matches"]) == 20
     distances = [match["distance"] for match in section["matches"]]
