@@ -1,11 +1,13 @@
 """Goals set before the pictures were seen: reached, missed, or not to be said."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from arra_med.eval.formatting import Estimate, counted, finite, with_interval
+from arra_med.eval.formatting import Estimate, counted, finite, percent, with_interval
 from arra_med.eval.intervals import exact_share
+from arra_med.eval.memorisation_result import ByChance
 from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
 from arra_med.eval.summary_comparison import measure_name
 from arra_med.eval.summary_evidence import (
@@ -15,6 +17,7 @@ from arra_med.eval.summary_evidence import (
     scored_rows,
 )
 from arra_med.eval.summary_findings import pooled_rate
+from arra_med.eval.summary_privacy import by_chance, identical, most_by_chance
 from arra_med.settings import Goal
 
 _OF_PICTURES = "the interval is exact for pictures taken as independent, and leaves out that the "
@@ -201,12 +204,38 @@ def _copies(goal: Goal, results: Results) -> _Source:
     if not search:
         return _Source(value=None, note=_reason(results.get("memorisation_note")))
     share = Estimate.read(search.get("share"))
-    value = None if share is None else share.times(100)
-    source = _Source(value=value, note="" if value else "not measured")
+    if share is None:
+        return _Source(value=None, note="not measured")
+    chance = by_chance(search)
+    if chance is None:
+        value, note = share.times(100), ""
+    else:
+        equal = identical(results) / (finite(search.get("n_generated")) or 1)
+        value = _beyond_chance(
+            share, replace(chance, most=most_by_chance(search, chance)), equal
+        ).times(100)
+        note = f"beyond the {percent(100 * chance.expected)} in 100 that the limits let through"
+    source = _Source(value=value, note=note)
     if not search.get("detects") and _met(goal, source)[0] is not False:
         note = "cannot say: the search missed planted copies"
         return _Source(value=value, trusted=False, note=note)
     return source
+
+
+def _beyond_chance(share: Estimate, chance: ByChance, equal: float) -> Estimate:
+    """Share of near copies less that of real pictures of other patients, which copy nobody.
+
+    Both are uncertain: the distances to the ends of their intervals are squared and added (MOVER,
+    as in :mod:`~arra_med.eval.intervals`). ``equal`` is the share that equals a training picture in
+    every pixel; those are never put down to chance.
+    """
+    value = share.value - chance.expected
+    low, high = share.low, share.high
+    if low is not None and high is not None:
+        low = value - math.hypot(share.value - low, chance.most - chance.expected)
+        high = value + math.hypot(high - share.value, chance.expected - chance.least)
+        low, high = max(equal, low), max(equal, high)
+    return Estimate(value=max(equal, value), low=low, high=high)
 
 
 def _estimate(row: Mapping[str, Any], name: str) -> _Source:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from arra_med.eval.goals import goal_lines, goal_rows, goals_reached
@@ -112,11 +113,58 @@ def test_copies_need_a_search_that_finds_planted_ones(results: Any) -> None:
     row = one(results, measure="copies_per_100", at_most=1.2)
     assert row["met"] is None
     assert "missed planted copies" in row["note"]
-    found = one(results, measure="copies_per_100", at_most=0.01)
+    results["memorisation"]["share"] = ends(0.05, 0.0340, 0.0706)
+    found = one(results, measure="copies_per_100", at_most=0.5)
     assert found["met"] is False  # the few that a poor search found are too many already
     results |= {"memorisation": None, "memorisation_note": "it was switched off"}
     row = one(results, measure="copies_per_100", at_most=1.2)
     assert (row["met"], row["note"]) == (None, "cannot say: it was switched off")
+
+
+def searched(n: int, matches: int, held_out: int) -> dict[str, Any]:
+    share = exact_share(matches, n)
+    return {"n_generated": n, "num_matches": matches, "n_held_out": held_out} | {
+        "share": share.to_json()
+    }
+
+
+@pytest.mark.parametrize(
+    ("n", "matches", "held_out", "at_most", "met"),
+    [
+        (600, 6, 400, 2, True),  # as many as chance brings
+        (600, 6, 400, 1, None),
+        (2000, 20, 1000, 1, True),
+        (2000, 31, 1000, 1, None),
+        (2000, 31, 1000, 0, None),
+        (2000, 100, 1000, 1, False),
+    ],
+)
+def test_matches_of_chance_do_not_miss_a_goal(
+    results: Any, n: int, matches: int, held_out: int, at_most: float, met: bool | None
+) -> None:
+    results["memorisation"] |= searched(n, matches, held_out)
+    row = one(results, measure="copies_per_100", at_most=at_most)
+    assert row["met"] is met
+    assert row["value"]["value"] == pytest.approx(max(0, 100 * matches / n - 1))
+    assert "beyond the 1 in 100 that the limits let through" in row["note"]
+
+
+def test_a_goal_against_copies_is_seldom_missed_by_who_copies_nothing(results: Any) -> None:
+    """Thresholds that let through what their draw brings, 500 times: 1 run in 25 was missed."""
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(500):
+        let_through = rng.beta(5, 996, size=2).sum()  # half of 1 in 100 each, of 1,000 held out
+        results["memorisation"] |= searched(600, rng.binomial(600, let_through), 1000)
+        missed += one(results, measure="copies_per_100", at_most=0.0)["met"] is False
+    assert missed <= 13  # 2.5 %
+
+
+def test_equal_pictures_are_never_put_down_to_chance(results: Any) -> None:
+    results["memorisation"] |= searched(600, 6, 400)
+    results["preflight"]["copies_of_training"] = {"num": 6, "pairs": []}
+    row = one(results, measure="copies_per_100", at_most=0.5)
+    assert row["met"] is False
+    assert row["value"]["value"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("measure", ["text_alignment", "view_agreement", "side_agreement"])
