@@ -107,7 +107,9 @@ def _cluster_sums(
 
 
 def widened(found: Interval, halves: Array | None) -> Interval:
-    """An interval, and its p value, with the variance of ``halves`` added to its own.
+    """An interval of recall or coverage, or of a difference of two, and its p value, widened.
+
+    The variance of ``halves`` is added to its own.
 
     Args:
         found: its half-width is taken as 1.96 standard errors.
@@ -124,11 +126,12 @@ def widened(found: Interval, halves: Array | None) -> Interval:
         half = _Z * float(np.sqrt(extra))
         low, high = found.value - half, found.value + half
         p = found.p and float(2 * scipy.stats.norm.sf(abs(found.value) / np.sqrt(extra)))
-        return Interval(found.value, low, high, p=p)
+        return Interval(found.value, max(-1.0, low), min(1.0, high), p=p)
     factor = float(np.sqrt(1 + extra / own))
     p = found.p and float(2 * scipy.stats.norm.sf(scipy.stats.norm.isf(found.p / 2) / factor))
     low = found.value - factor * (found.value - found.low)
-    return Interval(found.value, low, found.value + factor * (found.high - found.value), p=p)
+    high = found.value + factor * (found.high - found.value)
+    return Interval(found.value, max(-1.0, low), min(1.0, high), p=p)
 
 
 def recall_contrasts(

@@ -32,6 +32,7 @@ class Measure:
             in its weight; of a mean over pairs: ``(P,)`` the same of each pair.
         pairs: of a mean over pairs: ``(P, 2)`` the pictures of each.
         parts: of a mean of shares or of AUROCs: these.
+        bounded: of a difference: whether it is of two shares or AUROCs, and so in [-1, 1].
     """
 
     compute: Statistic
@@ -40,6 +41,7 @@ class Measure:
     influence: Array | None = None
     pairs: NDArray[np.int64] | None = None
     parts: tuple["Measure", ...] = ()
+    bounded: bool = False
 
     def __call__(self, weights: Array) -> Array:
         """``(R,)`` values for ``(R, N)`` weights."""
@@ -137,10 +139,12 @@ def auroc(labels: Array, scores: Array) -> Measure:
 
 def difference(first: Statistic, second: Statistic) -> Measure:
     """``first`` minus ``second`` on the same resamples: a paired comparison."""
+    measures = [m for m in (first, second) if isinstance(m, Measure)]
     return Measure(
         compute=lambda weights: first(weights) - second(weights),
         kind="difference",
-        groups=tuple(g for m in (first, second) if isinstance(m, Measure) for g in m.groups),
+        groups=tuple(group for measure in measures for group in measure.groups),
+        bounded=[m.kind in ("share", "auroc") for m in measures] == [True, True],
     )
 
 

@@ -209,6 +209,8 @@ class ClusteredBootstrap:
         if np.ptp(defined) == 0:  # nothing differs in these few pictures
             return _without_spread(value, worth, clusters)
         low, high = _widened(defined, value, clusters)
+        if statistic.bounded:
+            low, high = max(-1.0, low), min(1.0, high)
         return Interval(value, low, high, p=_p_value(defined, value, clusters))
 
 

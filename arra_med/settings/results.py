@@ -204,6 +204,10 @@ class Goal:
             raise ValueError(f"{self.measure} is not measured by finding: remove 'finding'")
 
 
+LEAST_RESAMPLES = 20
+"""Enough for a trial of everything; intervals of so few are rough."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """``evaluate``: how the pictures are judged.
@@ -222,7 +226,7 @@ class Evaluation:
         force_fd: give Fréchet distances below two pictures a dimension too, marked as biased.
         chexgenbench: print CheXGenBench's published rows beside ours; needs the extractor
             ``teacher`` with ``rad-dino`` and that protocol's preprocessing.
-        bootstrap: resamples for intervals.
+        bootstrap: resamples for intervals, at least :data:`LEAST_RESAMPLES`.
         min_positives: findings with fewer positive samples are reported as "too few", not scored.
         batch_size: pictures a forward pass.
         workers: processes that decode pictures; by default one a core, none for a few pictures.
@@ -246,7 +250,12 @@ class Evaluation:
     panels: int = 12
 
     def __post_init__(self) -> None:
-        positive(self, "bootstrap", "min_positives", "batch_size", "panels")
+        positive(self, "min_positives", "batch_size", "panels")
+        if self.bootstrap < LEAST_RESAMPLES:
+            raise ValueError(
+                f"bootstrap must be at least {LEAST_RESAMPLES}, got {self.bootstrap}: fewer "
+                "resamples give no interval (1000 do for what is published)"
+            )
         if self.workers is not None:
             not_negative(self, "workers")
         if not self.judges or not self.extractors:

@@ -362,6 +362,9 @@ def test_widening_adds_variances_and_moves_p_with_the_interval():
     assert wide.high - 0.2 == pytest.approx(2 * 1.96 * 0.1, rel=1e-4)
     assert wide.p == pytest.approx(2 * 0.1587, rel=1e-2)  # one standard error
     assert widened(found, None) == found
+    far = widened(Interval(0.9, 0.7, 1.0, p=0.01), np.full(4, 0.5))
+    assert (far.high, far.low < 0.7) == (1, True)
+    assert widened(Interval(-0.9, -0.9, -0.9), np.full(4, 0.5)).low == -1
     assert widened(found, np.zeros(3)) == found
 
 

@@ -306,6 +306,11 @@ def test_weights_inside_the_evaluation_folder_are_refused(generated, run, tmp_pa
         run(weights=tmp_path / "evaluation" / "judge")
 
 
+def test_so_few_resamples_that_they_say_nothing_are_refused(run):
+    with pytest.raises(ValueError, match="bootstrap must be at least 20, got 1"):
+        run(bootstrap=1)
+
+
 def test_a_missing_section_is_refused(tmp_path):
     with pytest.raises(RequestError, match="needs a 'evaluation:' section"):
         evaluate(Settings(paths=Paths(output=tmp_path)), device=CPU)

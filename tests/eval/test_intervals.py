@@ -138,6 +138,22 @@ def test_alike_pictures_of_a_patient_are_worth_one(count):
         assert expected.high < found.high < expected.high + 0.1
 
 
+@pytest.mark.parametrize("kind", ["share", "auroc"])
+def test_differences_of_shares_and_aurocs_stay_within_their_bounds(kind):
+    """Three patients, for whom Student's t is wide."""
+    clusters = [f"p{i // 2}" for i in range(6)]
+    if kind == "share":
+        first, second = weighted_mean([1, 1, 1, 1, 0, 1]), weighted_mean([0, 1, 0, 0, 0, 0])
+    else:
+        labels = np.array([1, 0, 1, 0, 1, 0])
+        first = auroc(labels, np.array([0.9, 0.1, 0.8, 0.3, 0.7, 0.4]))
+        second = auroc(labels, np.array([0.1, 0.8, 0.3, 0.2, 0.4, 0.7]))
+    found = bootstrap(clusters).interval(difference(first, second))
+    assert (found.high, found.low < found.value) == (1, True)
+    other = difference(weighted_mean(np.arange(6) / 2), weighted_mean(np.zeros(6)))
+    assert bootstrap(clusters).interval(other).high > 1
+
+
 def test_clustered_share_without_a_second_patient():
     assert clustered_share([], []).value is None
     assert clustered_share([True], ["a"]).value == 1
