@@ -6,7 +6,7 @@ keys, other prompts, several splits, uneven numbers of pictures a prompt, other 
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from arra_med.errors import RequestError
 from arra_med.eval.picture_facts import PictureFacts, look, picture_name
 from arra_med.eval.plain_folder import OfferedPictures
 from arra_med.eval.prompt_labels import Mode, with_labels
+from arra_med.generation.prompts import evenly
 from arra_med.store import PreparedFolder
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Cohort(Drawn):
         flow: counts from all samples to the pictures evaluated.
         labels: the results file's section ``labels``: how good the labeller's are.
         label_mode: where labels come from.
+        represents_split: see :func:`represents`.
     """
 
     dataset: str
@@ -75,6 +77,7 @@ class Cohort(Drawn):
     flow: list[dict[str, Any]]
     labels: dict[str, Any]
     label_mode: Mode
+    represents_split: bool
 
     @property
     def labels_from(self) -> dict[str, int]:
@@ -115,6 +118,7 @@ class Cohort(Drawn):
             "views": dict(sorted(views.items())),
             "flow": self.flow,
             "resized": self.resized,
+            "represents_split": self.represents_split,
             "labels_from": self.labels_from,
         }
 
@@ -158,7 +162,24 @@ def load_cohort(
         flow=[{"step": step, "count": count} for step, count in flow],
         labels=told,
         label_mode=labels,
+        represents_split=represents(
+            {row["key"] for row in generated.rows}, [sample["key"] for sample in samples]
+        ),
     )
+
+
+def represents(drawn: Collection[str], split: Sequence[str]) -> bool:
+    """Whether pictures of some prompts may be held against the real ones of a whole split.
+
+    They may if all prompts were drawn but 1 in 100, or as many as there are, evenly spread over the
+    split as ``generation.limit`` spreads them. Others were chosen, perhaps by what they ask for.
+
+    Args:
+        drawn: keys of the prompts.
+        split: all keys of the split, in its order.
+    """
+    enough = len(drawn) >= (1 - MOST_UNREADABLE) * len(split)
+    return enough or set(drawn) == set(evenly(split, len(drawn)))
 
 
 def read_drawn(prepared: PreparedFolder, generated: OfferedPictures) -> Drawn:

@@ -15,6 +15,7 @@ from arra_med.eval.summary_evidence import (
     independent_encoders,
     judge_obstacle,
     scored_rows,
+    unlike_split,
 )
 from arra_med.eval.summary_findings import pooled_rate
 from arra_med.eval.summary_privacy import by_chance, identical, most_by_chance
@@ -104,7 +105,12 @@ def _sources(goal: Goal, results: Results) -> list[_Source]:
     if goal.measure in (*_SIDES, "kid_over_reference"):
         rows = independent_encoders(results) or list(results.get("fidelity") or [])
         of = _kid_ratio if goal.measure == "kid_over_reference" else _share(goal.measure)
-        return [_trusting(of(row), row, str(row.get("extractor"))) for row in rows]
+        sources = [_trusting(of(row), row, str(row.get("extractor"))) for row in rows]
+        chosen = unlike_split(results)
+        if chosen:
+            note = f"cannot say: {chosen.rstrip('.')}"
+            return [replace(source, trusted=False, note=note) for source in sources]
+        return sources
     if goal.measure == "text_alignment":
         return [
             _trusting(_estimate(row, "normalised"), row, str(row.get("encoder")))

@@ -44,7 +44,7 @@ _SHAPE: dict[str, Any] = _fields(
     "memorisation_note comparison_note labels_note preflight_note",
     cohort=_fields(
         "split prompts generated images_per_prompt real patients unreadable views labels_from "
-        "resized",
+        "resized represents_split",
         flow=[_fields("step count")],
     ),
     protocol=_fields("seed bootstrap min_positives versions uncertain_labels multiplicity"),

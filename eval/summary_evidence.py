@@ -91,6 +91,18 @@ def independent_encoders(results: Results) -> list[Mapping[str, Any]]:
     return [row for row in results.get("fidelity") or [] if row.get("independent")]
 
 
+def unlike_split(results: Results) -> str | None:
+    """Why sets of pictures cannot be held against the split's real ones, or ``None``."""
+    cohort: Mapping[str, Any] = results.get("cohort") or {}
+    if cohort.get("represents_split") is not False:
+        return None
+    drawn = counted(cohort.get("prompts"), "prompt")
+    return (
+        f"{drawn} of a split of {cohort.get('real')} were drawn, not evenly spread over it: a "
+        "difference from all its real images may come of that choice."
+    )
+
+
 def enough_pictures(rows: list[Mapping[str, Any]]) -> bool:
     """Whether every encoder saw :data:`MIN_PICTURES` real and as many generated pictures."""
     return all(

@@ -16,6 +16,7 @@ from arra_med.eval.summary_evidence import (
     sentence,
     share_of_real,
     times_100,
+    unlike_split,
 )
 
 CLOSE_SHARE = 0.8
@@ -34,8 +35,11 @@ def look_right(results: Results) -> Answer:
     levels = [level for level in map(_fidelity_level, trusted) if level is not None]
     shown = trusted or rows
     sentences = [words for row in shown for words in encoder_sentences(row)]
+    chosen = unlike_split(results)
     verdict: Verdict
-    if not levels:
+    if chosen and levels:
+        verdict = cannot_say(chosen)
+    elif not levels:
         reason = (
             "Too few pictures to compare the sets."
             if trusted
@@ -75,7 +79,8 @@ def look_right(results: Results) -> Answer:
             f"{percent(100 * HALF_SHARE)} % of its real–real value, or the interval of fine detail "
             f"(variance of the Laplacian) lies under {percent(100 * HALF_SHARE)} % of the real "
             "images'. In part: anything between. "
-            "Cannot say: no independent encoder could measure both, or a yes with fewer pictures."
+            "Cannot say: no independent encoder could measure both, a yes with fewer pictures, or "
+            "but a part of the split's prompts was drawn that is not evenly spread over it."
         ),
     )
 
@@ -108,10 +113,12 @@ def varied(results: Results) -> Answer:
     shares = [
         share for share in (share_of_real(row, "recall") for row in trusted) if share is not None
     ]
-    repeated = _repeated(results)
+    repeated, chosen = _repeated(results), unlike_split(results)
     verdict: Verdict
     if repeated:
         verdict = ("No, collapsed", "poor", repeated)
+    elif chosen and shares:
+        verdict = cannot_say(chosen)
     elif not shares:
         verdict = cannot_say(
             "No independent encoder could measure how much of the real variety is covered."
@@ -141,7 +148,8 @@ def varied(results: Results) -> Answer:
             "Recall of the worst independent encoder as a share of its real–real value: Yes from "
             f"{percent(100 * CLOSE_SHARE)} %, provided that generated pictures are not more alike "
             "than real ones (MS-SSIM intervals apart) and that there are at least "
-            f"{MIN_PICTURES} pictures on each side, or else Cannot say. Less than real from "
+            f"{MIN_PICTURES} pictures on each side, or else Cannot say, as for a part of the "
+            "split's prompts that is not evenly spread over it. Less than real from "
             f"{percent(100 * HALF_SHARE)} %. Little below that. No, collapsed: under "
             f"{percent(100 * COLLAPSED_SHARE)} %, or the whole MS-SSIM interval of pictures of "
             f"different prompts is at least {SAME_PICTURE} and above that of real images, or that "

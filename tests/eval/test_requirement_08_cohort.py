@@ -12,11 +12,12 @@ from arra_med.datasets.ingest import ingest
 from arra_med.datasets.mimic_cxr import MimicCxr
 from arra_med.errors import RequestError
 from arra_med.eval import consistency
-from arra_med.eval.cohort import load_cohort
+from arra_med.eval.cohort import load_cohort, represents
 from arra_med.eval.consistency import Verdicts, judge_finding
 from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.plain_folder import open_pictures
 from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
+from arra_med.generation.prompts import evenly
 from arra_med.images import encode_png
 from arra_med.schema import Sample
 from arra_med.settings import Ingest
@@ -190,3 +191,19 @@ def test_requirement_8_uncertain_labels_are_left_out_as_is_stated():
     assert consistency.balanced_threshold(labels, verdicts.real) == consistency.balanced_threshold(
         labels[known], verdicts.real[known]
     )
+
+
+def test_a_part_of_the_split_is_held_against_all_of_it_only_if_evenly_spread(tmp_path):
+    prepared = write_prepared(tmp_path / "prepared")
+    samples = [row for row in prepared.rows() if row["split"] == "test"]
+    for name, chosen, even in (
+        ("all", samples, True),
+        ("limit", evenly(samples, 4), True),
+        ("first", samples[:4], False),
+    ):
+        generated = draw(tmp_path / name, prepared, chosen)
+        cohort = load_cohort(prepared, generated)
+        assert (cohort.represents_split, cohort.to_json()["represents_split"]) == (even, even)
+    keys = [str(i) for i in range(300)]
+    assert represents(keys[3:], keys)  # all but 1 in 100
+    assert not represents(keys[4:], keys)

@@ -14,10 +14,12 @@ from arra_med.eval.explanations import (
     primary_judge,
     scored_findings,
 )
+from arra_med.eval.goals import goal_rows
 from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.summary import answers
 from arra_med.eval.summary_findings import invent_or_miss, judges_agreement, show_what_was_asked
 from arra_med.eval.summary_sets import look_right, varied
+from arra_med.settings import Goal
 
 
 def ends(value: float, low: float | None, high: float | None) -> dict[str, float | None]:
@@ -344,6 +346,18 @@ def test_the_same_picture_over_and_over_is_a_collapse_whatever_recall_says(
     assert ("collapsed" in answer.headline) == (verdict == "No, collapsed")
     if verdict == "No, collapsed":
         assert varied(changed | {"fidelity": []}).verdict == verdict
+
+
+def test_prompts_of_one_kind_do_not_settle_looks_and_variety(results: Any) -> None:
+    """Real images of the whole split differ from theirs, whoever draws."""
+    results["fidelity"][0] |= {"recall": 0.1, "precision": 0.1}
+    assert (look_right(results).verdict, varied(results).verdict) == ("No", "Little")
+    results["cohort"] |= {"represents_split": False, "prompts": 120}
+    for answer in (look_right(results), varied(results)):
+        assert answer.verdict == "Cannot say"
+        assert answer.headline.startswith("120 prompts of a split of 300 were drawn, not evenly")
+    row = goal_rows([Goal(measure="recall", at_least=0.5)], results)[0]
+    assert (row["met"], "not evenly spread" in row["note"]) == (None, True)
 
 
 def test_every_answer_prints_its_rule(results: Any) -> None:
