@@ -124,8 +124,9 @@ def balanced_threshold(labels: Array, probabilities: NDArray[Any]) -> float | No
         return None
     levels = np.unique(np.concatenate([positive, negative]))
     candidates = np.concatenate([levels[:1], (levels[:-1] + levels[1:]) / 2])
-    sensitivity = (positive[:, None] >= candidates).mean(axis=0)
-    specificity = (negative[:, None] < candidates).mean(axis=0)
+    below = [np.searchsorted(np.sort(values), candidates) for values in (positive, negative)]
+    sensitivity = (len(positive) - below[0]) / len(positive)
+    specificity = below[1] / len(negative)
     return float(candidates[np.argmin(np.abs(sensitivity - specificity))])
 
 

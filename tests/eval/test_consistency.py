@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
@@ -31,6 +33,23 @@ def test_balanced_threshold_separates_what_is_separable():
     assert balanced_threshold(np.array([0, 1]), np.array([0.2, 0.8])) == pytest.approx(0.5)
     assert balanced_threshold(np.array([1, 1]), np.array([0.2, 0.8])) is None
     assert balanced_threshold(np.array([NAN, -1]), np.array([0.2, 0.8])) is None
+
+
+def test_balanced_threshold_equals_every_candidate_tried_and_needs_little_memory():
+    rng = np.random.default_rng(4)
+    for n in (10, 300):
+        labels, scores = rng.integers(0, 2, n).astype(float), rng.integers(0, 90, n) / 90
+        positive, negative = scores[labels == 1], scores[labels == 0]
+        levels = np.unique(scores)
+        candidates = np.concatenate([levels[:1], (levels[:-1] + levels[1:]) / 2])
+        gaps = [abs((positive >= c).mean() - (negative < c).mean()) for c in candidates]
+        assert balanced_threshold(labels, scores) == candidates[np.argmin(gaps)]
+    labels, scores = rng.integers(0, 2, 4000).astype(float), rng.uniform(size=4000)
+    tracemalloc.start()
+    balanced_threshold(labels, scores)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20  # positives × levels were 8 MB
 
 
 def test_uncertain_and_unknown_labels_change_nothing_but_agreement():
