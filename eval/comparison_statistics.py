@@ -11,6 +11,7 @@ from torch import Tensor
 from arra_med.eval.estimators import Statistic
 from arra_med.eval.feature_stats import Array, as_features, as_pair
 from arra_med.eval.intervals import Interval
+from arra_med.eval.kernel import cubic_kernel
 
 HALVES = 5
 """Random halves of the patients from which the variance is taken that generated pictures bring."""
@@ -101,7 +102,7 @@ def _cluster_sums(
     sums = np.zeros((len(first), len(counts_y)))
     for start in range(0, len(x), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        kernel = (x[rows] @ columns.T / x.shape[1] + 1) ** 3
+        kernel = cubic_kernel(x[rows], columns)
         np.add.at(sums, cluster[rows], np.add.reduceat(kernel, starts, axis=1))
     return sums, first, counts.astype(np.float64)
 
