@@ -1,7 +1,7 @@
 """The dataset plug-in interface: everything a source holds, found item by item."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -77,6 +77,11 @@ class DatasetAdapter(ABC):
     label_names: tuple[str, ...] = CHEXPERT_LABELS
     pseudonymous_tags: ClassVar[frozenset[str]] = frozenset()
     id_tags: frozenset[str] = frozenset()
+
+    @classmethod
+    def tables(cls, options: Any) -> Sequence[Path]:  # noqa: ANN401 - an instance of Options
+        """Files of the user's own that list the items: once one changes, folders are outdated."""
+        return ()
 
     @abstractmethod
     def __init__(self, options: Any) -> None: ...  # noqa: ANN401 - an instance of self.Options

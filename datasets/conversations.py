@@ -20,6 +20,7 @@ from arra_med.datasets.dicom import Rendering
 from arra_med.datasets.paths import is_file, key_from_path, relative_source
 from arra_med.datasets.pictures import header_identifiers, read_picture
 from arra_med.datasets.reports import has_words
+from arra_med.datasets.tables import says_no_value
 from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split
 
@@ -99,6 +100,11 @@ class Conversations(DatasetAdapter):
 
     Options = ConversationsOptions
     label_names = CHEXPERT_LABELS
+
+    @classmethod
+    def tables(cls, options: ConversationsOptions) -> list[Path]:
+        """The JSON files."""
+        return list(options.files.values())
 
     def __init__(self, options: ConversationsOptions) -> None:
         self.options = options
@@ -203,14 +209,25 @@ def read_item(item: Any, several_images: Literal["each", "exclude"] = "each") ->
     elif not has_words(asked):
         problem = ("no-prompt", "its question has no words")
     known = EXTRA_FIELDS if len(images) == 1 else _OF_THE_ITEM
-    given = {name: item[name] for name in known if item.get(name) not in (None, "")}
-    odd = [name for name, value in given.items() if type(value) not in (str, int)]
+    given = {name: _id(item.get(name)) for name in known}
+    given = {name: value for name, value in given.items() if value is not None}
+    odd = [name for name, value in given.items() if type(value) is not str]
     if odd:
         problem = ("malformed-item", f"its {' and '.join(odd)} is neither text nor a whole number")
     extra = tuple((name, str(value)) for name, value in given.items())
     prompt = asked if problem is None else ""
     sources = images or [""]
     return [Asked(source, prompt, problem, extra, sources[0]) for source in sources]
+
+
+def _id(value: object) -> object:
+    """A value as text: ``1000.0``, as tables of numbers are written, is ``1000``; an empty one is
+    ``None``; what is neither text nor a whole number stays what it is."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or (isinstance(value, str) and says_no_value(value)):
+        return None
+    return str(value) if type(value) is int else value
 
 
 def _read_list(path: Path) -> list[Any]:

@@ -47,6 +47,7 @@ from arra_med.store import (
     canonical_json,
     read_manifest,
     sha256_bytes,
+    sha256_file,
     write_atomic,
 )
 
@@ -73,10 +74,12 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
     Raises:
         FileNotFoundError: if the source is not there.
         RequestError: if the folder holds other work, another process is writing it, or the
-            source's items changed since the interrupted run (what its files hold is not compared).
+            source's items or tables changed since (what pictures and reports hold is not compared).
         WorkError: if no item became a sample, an identifier would leak, or a worker process died.
     """
     key = privacy.load_key(settings.privacy)
+    adapter_class: type[DatasetAdapter] = DATASETS.get(settings.dataset.name)
+    tables = _tables(adapter_class.tables(settings.dataset.options), folder)
     writer = PartWriter(
         folder,
         kind=KIND,
@@ -89,6 +92,7 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
             "scan": settings.privacy.scan,
             "allow": sorted(settings.privacy.allow),
             "hashed_with": None if key is None else privacy.key_fingerprint(key),
+            **({"tables": tables} if tables else {}),
         },
         shard=shard,
     )
@@ -96,7 +100,7 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
         with writer:
             logger.info("already done: %s", folder)
             return read_manifest(folder, KIND)
-    adapter: DatasetAdapter = DATASETS.get(settings.dataset.name)(settings.dataset.options)
+    adapter = adapter_class(settings.dataset.options)
     allow = frozenset(settings.privacy.allow) | adapter.pseudonymous_tags
     privacy.check_tags(settings.privacy, adapter.id_tags - allow)
     decoder = Decoder(
@@ -118,6 +122,15 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
             logger.info("shard %s is done; run without --shard to join all shards", shard)
             return {}
         return job.finish()
+
+
+def _tables(files: Sequence[Path], folder: Path) -> dict[str, str]:
+    """File name → SHA-256; of tables that are gone, what the finished folder says."""
+    known: dict[str, str] = {}
+    if (folder / MANIFEST).is_file():
+        known = read_manifest(folder, KIND)["config"].get("tables", {})
+    found = {path.name: sha256_file(path) for path in files if path.is_file()}
+    return {name: known[name] for path in files if (name := path.name) in known} | found
 
 
 class _Job:

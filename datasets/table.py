@@ -28,6 +28,7 @@ Every row, or file, becomes one sample or one exclusion.
 import difflib
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from arra_med.datasets import dicom_folder, splits, table_text, views
@@ -58,6 +59,11 @@ class Table(DatasetAdapter):
     """
 
     Options = TableOptions
+
+    @classmethod
+    def tables(cls, options: TableOptions) -> list[Path]:
+        """The table, unless ``file`` is a folder or a pattern."""
+        return [options.file] if "*" not in str(options.file) and not options.file.is_dir() else []
 
     def __init__(self, options: TableOptions) -> None:
         self.options = options

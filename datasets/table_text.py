@@ -28,6 +28,11 @@ _LINE_HEADER = re.compile(
     rf"(?m)^[ \t]*(?:([A-Z][A-Z ()/,-]*)[ \t]*:(?=\s|$)|((?i:{_NAMES}))[ \t]*(?::[ \t]*|$)"
     rf"|((?i:{_SIGNED}))\b[ \t]*:?[ \t]*)"
 )
+_SIGNATURE = re.compile(
+    r"\n[ \t]*\n[ \t]*(?:(?:(?i:dr|prof)\b\.?|MD\b)[^\n]{1,60}"
+    r"|[^\n.]{1,60},?[ \t]+(?:M\.?D|D\.?O|MBBS|MBChB|FRCR|FRCPC|FRANZCR|Ph\.?D)\b[^\n]{0,30})\s*\Z"
+)
+"""A last paragraph of one line that names a physician."""
 _BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")
 _INLINE_HEADER = re.compile(
     rf"(?<=\S)(?<!\bADDENDUM)(?<!\bAND)[ \t]+({f'{_NAMES}|{_SIGNED}'.upper()}):(?=\s)"
@@ -76,7 +81,8 @@ def complete(
             clean_up=options.clean_up,
         )
         if made is None:
-            wanted = ", ".join(options.prompt_sources).replace("_", " ")
+            wanted = ", ".join(options.prompt_sources)
+            wanted = wanted.replace("last_paragraph", "last of several paragraphs")
             detail = f"its report has no {wanted} with words; 'text' takes texts whole"
             raise Excluded("no-prompt", detail)
         return replace(sample, prompt=made.text, prompt_source=made.source, edits=made.edits)
@@ -94,7 +100,7 @@ def official_headers(text: str) -> str:
     blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``,
     ``PNEUMOTHORAX:``) are no sections; any other name in capitals is one, as who signed may follow.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _SIGNATURE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _INLINE_HEADER.sub(lambda match: f"\n {match[1] or match[2]}:", text)
     text = _LINE_HEADER.sub(_official, text)
     return "\n" + _BLANK_LINE.sub("\n ", text)

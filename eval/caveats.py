@@ -133,7 +133,8 @@ def where_it_fails(results: Results) -> list[str]:
     missed = [
         f"{row['finding']} ({p_words(p)})"
         for row in judged
-        if (p := finite(row.get("missed_more_p_adjusted"))) is not None
+        if (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE  # or the judge is to blame
+        and (p := finite(row.get("missed_more_p_adjusted"))) is not None
         and p < SIGNIFICANT
         and _above_0(row.get("missed_more"))  # p is two-sided
     ]

@@ -5,6 +5,7 @@ The evaluation folder holds ``results.json`` (no time stamp: equal inputs give e
 last. ``report`` turns it into a page.
 """
 
+import difflib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,7 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
     generated = open_pictures(settings.paths.folder("generated"), prepared)
     folder = settings.paths.folder("evaluation")
     model = _model(generated)
+    _check_goals(options, prepared)
     cohort = load_cohort(prepared, generated, labels=options.labels)
     swapped = _swapped(options.swapped, generated, prepared)
     others = [
@@ -105,6 +107,17 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
         writer.write_part(0, files, {"pictures": len(cohort.pictures)})
         writer.finish(1, summary={"status": results["status"]})
     return folder
+
+
+def _check_goals(options: Evaluation, prepared: PreparedFolder) -> None:
+    for goal in options.goals:
+        if goal.finding is not None and goal.finding not in prepared.label_names:
+            near = difflib.get_close_matches(goal.finding, prepared.label_names, n=1, cutoff=0.5)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise RequestError(
+                f"evaluation.goals: {prepared.folder} has no finding {goal.finding!r}{hint} "
+                f"(there are {', '.join(prepared.label_names)})"
+            )
 
 
 def _plain_options(options: Evaluation) -> dict[str, Any]:

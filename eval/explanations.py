@@ -131,7 +131,12 @@ def fidelity_measures(row: Mapping[str, Any]) -> list[Measure]:
         )
     if "diversity_generated" in row:
         measures += [
-            _paired(row, "Distance to the real image of the same prompt", "lower is closer", -1),
+            _paired(
+                row,
+                "Distance to the real image of the same prompt (beside it: of another patient's)",
+                "lower is closer",
+                -1,
+            ),
             _diversity(row, "Distance of generated pictures to each other", -1),
         ]
     return measures

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from arra_med.errors import RequestError
 from arra_med.schema import SPLITS
-from arra_med.store import PreparedFolder, canonical_json, sha256_bytes, sha256_file, write_atomic
+from arra_med.store import (
+    PreparedFolder,
+    canonical_json,
+    difference,
+    sha256_bytes,
+    sha256_file,
+    write_atomic,
+)
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 LEARNED_FROM = "learned_from"
@@ -107,9 +114,10 @@ def read_fitted(folder: Path, what: str, expected: Mapping[str, Any]) -> dict[st
         )
     config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     for name, value in expected.items():
-        if canonical_json(config[name]) != canonical_json(value):
+        asked = json.loads(canonical_json(value))
+        if differing := difference({name: config[name]}, {name: asked}):
             raise RequestError(
-                f"{what} in {folder} was fitted with {name} {config[name]}, asked for {value}: "
+                f"{what} in {folder} was fitted otherwise; it differs in {', '.join(differing)}: "
                 f"name another folder, or {_AGAIN}"
             )
     if sha256_file(folder / WEIGHTS) != config["weights_sha256"]:

@@ -11,7 +11,9 @@ from arra_med.eval.memorisation_result import ByChance
 from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
 from arra_med.eval.summary_comparison import measure_name
 from arra_med.eval.summary_evidence import (
+    MIN_PICTURES,
     Results,
+    enough_pictures,
     independent_encoders,
     judge_obstacle,
     scored_rows,
@@ -106,9 +108,11 @@ def _sources(goal: Goal, results: Results) -> list[_Source]:
         rows = independent_encoders(results) or list(results.get("fidelity") or [])
         of = _kid_ratio if goal.measure == "kid_over_reference" else _share(goal.measure)
         sources = [_trusting(of(row), row, str(row.get("extractor"))) for row in rows]
-        chosen = unlike_split(results)
-        if chosen:
-            note = f"cannot say: {chosen.rstrip('.')}"
+        why = unlike_split(results)
+        if not why and not enough_pictures(rows):
+            why = f"{MIN_PICTURES} pictures are needed on each side"
+        if why:
+            note = f"cannot say: {why.rstrip('.')}"
             return [replace(source, trusted=False, note=note) for source in sources]
         return sources
     if goal.measure == "text_alignment":

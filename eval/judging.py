@@ -16,7 +16,7 @@ from arra_med.eval.inference import PictureSource
 from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.judge import Judge
 from arra_med.eval.prompt_labels import Mode, with_labels
-from arra_med.schema import PRESENT
+from arra_med.schema import ABSENT, PRESENT
 from arra_med.store import PreparedFolder
 
 NO_FINDING, DEVICES = "No Finding", "Support Devices"
@@ -155,8 +155,16 @@ def recognised(row: Mapping[str, Any]) -> bool:
 
 
 def distances(judged: Judged, cohort: Cohort) -> Array:
-    """``(N,)`` how far the verdict on each generated picture is from its prompt's labels."""
-    labels = {name: prompt_labels(cohort, name) for name in judged.generated}
+    """``(N,)`` how far the verdict on each generated picture is from its prompt's labels.
+
+    A prompt of a normal film excludes every finding but devices, whatever it leaves unsaid.
+    """
+    normal = np.array([row["labels"].get(NO_FINDING) == PRESENT for row in cohort.sample_of])
+    labels = {}
+    for name in judged.generated:
+        known = prompt_labels(cohort, name)
+        excluded = normal & (name not in (NO_FINDING, DEVICES)) & np.isnan(known)
+        labels[name] = np.where(excluded, ABSENT, known)
     return consistency.disagreement(labels, judged.generated, len(cohort.pictures))
 
 

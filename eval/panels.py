@@ -10,7 +10,7 @@ import numpy as np
 from arra_med.eval.cohort import Cohort
 from arra_med.eval.estimators import Array
 from arra_med.eval.privacy import Closest
-from arra_med.schema import PRESENT
+from arra_med.schema import ABSENT, PRESENT
 
 RULES = {
     "random": "drawn with the run's seed from all evaluated pictures",
@@ -87,6 +87,7 @@ def panels(
             "generated": made,
             "real": source,
             "asked": [name for name, value in sample["labels"].items() if value == PRESENT],
+            "excluded": [name for name, value in sample["labels"].items() if value == ABSENT],
             "judge_generated": {name: float(p[place]) for name, p in generated.items()},
             "judge_real": {name: float(p[place]) for name, p in real.items()},
         }

@@ -51,6 +51,7 @@ class Reading:
 
     finding: str
     asked: bool
+    excluded: bool
     generated: float | None
     real: float | None
 
@@ -166,12 +167,13 @@ def _distance(row: Mapping[str, Any]) -> str:
 def _readings(row: Mapping[str, Any]) -> list[Reading]:
     generated: Mapping[str, Any] = row.get("judge_generated") or {}
     real: Mapping[str, Any] = row.get("judge_real") or {}
-    asked = list(row.get("asked") or ())
+    asked, excluded = list(row.get("asked") or ()), list(row.get("excluded") or ())
     names = dict.fromkeys([*asked, *generated, *real]) if generated or real else {}
     return [
         Reading(
             finding=name,
             asked=name in asked,
+            excluded=name in excluded,
             generated=finite(generated.get(name)),
             real=finite(real.get(name)),
         )

@@ -123,7 +123,9 @@ def falls_short(results: Results) -> list[str]:
     if sides.get("independent") and _below(sides.get("followed"), sides.get("followed_real")):
         share = Estimate.read(sides.get("followed"))
         chance = share is not None and share.low is not None and share.low <= CHANCE
-        found.append(f"the side ({'no better than chance' if chance else 'less often than real'})")
+        found.append(
+            f"the side ({'not told from chance' if chance else 'less often than in real images'})"
+        )
     fits = [
         fit
         for row in results.get("text") or []

@@ -125,6 +125,7 @@ def test_numbers_name_patients_too(root):
     items += [
         item("c", "a-b.png") | {"patient_id": ["x"]},
         item("d", "a-b.png") | {"study_id": None},
+        item("e", "files/p10/p10000032/s50414267/x.jpg") | {"patient_id": 7.0, "study_id": "nan"},
     ]
     path = write(root / "a.json", items)
     found = list(Conversations(Conversations.Options(files={"train": path})).items())
@@ -133,6 +134,7 @@ def test_numbers_name_patients_too(root):
         "malformed-item", "its patient_id is neither text nor a whole number"
     )  # fmt: skip
     assert found[3].study_id == "a-b"
+    assert (found[4].patient_id, found[4].study_id) == ("7", "50414267")
 
 
 def test_bad_requests(tmp_path):

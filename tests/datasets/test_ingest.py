@@ -200,10 +200,26 @@ def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
     table = source / "films.csv"
     original = table.read_text()
     table.write_text(original.replace("report 3", "report three"))
-    with pytest.raises(RequestError, match="the source changed"):
+    with pytest.raises(RequestError, match=r"unfinished work .* differs in tables.films.csv"):
         ingest(settings(source), folder)
     table.write_text(original)
+    items = Table.items
+    with monkeypatch.context() as patch:  # as of a folder that is listed
+        patch.setattr(Table, "items", lambda self: reversed(list(items(self))))
+        with pytest.raises(RequestError, match="the source changed"):
+            ingest(settings(source), folder)
     assert ingest(settings(source), folder)["counts"]["samples"] == 20
+
+
+def test_a_table_that_was_edited_is_not_taken_for_the_one_before(source, tmp_path):
+    ingest(settings(source), tmp_path / "out")
+    table = source / "films.csv"
+    original = table.read_text()
+    table.write_text(original.replace("report 3", "report three"))
+    with pytest.raises(RequestError, match=r"differs in tables.films.csv"):
+        ingest(settings(source), tmp_path / "out")
+    table.unlink()  # what is finished is whole without it
+    ingest(settings(source), tmp_path / "out")
 
 
 def test_logs_hold_no_report_and_no_path(source, tmp_path, caplog):

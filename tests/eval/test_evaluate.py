@@ -1,6 +1,7 @@
 """The whole stage on folders written here: 160 little pictures, two findings one can see."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,14 @@ import torch
 from arra_med.config import PluginConfig
 from arra_med.errors import RequestError
 from arra_med.eval.cnn import CnnOptions
-from arra_med.eval.evaluate import evaluate
+from arra_med.eval.evaluate import _check_goals, evaluate
 from arra_med.eval.judge_cnn import CnnJudge
+from arra_med.eval.judging import distances
 from arra_med.eval.report import write_report
 from arra_med.generation.folder import image_name
 from arra_med.images import decode_png, encode_png
 from arra_med.schema import Sample
-from arra_med.settings import Paths, Settings
+from arra_med.settings import Goal, Paths, Settings
 from arra_med.store import verify
 from tests.eval.little import (
     LABELS,
@@ -341,3 +343,22 @@ def test_prompts_without_labels_are_read_by_the_labeller(little, base, run, tmp_
     assert effusion["status"] == "scored"
     assert 0 < effusion["threshold"] < 1
     assert effusion["auroc_generated"]["value"] > 0.95
+
+
+def test_a_goal_for_a_finding_that_is_not_there_is_refused(little):
+    goal = Goal(measure="auroc", finding="edema", at_least=0.5)
+    options = SimpleNamespace(goals=(goal,))
+    with pytest.raises(RequestError, match=r"no finding 'edema', did you mean 'Edema'\? \(there"):
+        _check_goals(options, little)
+
+
+def test_a_normal_film_excludes_what_its_prompt_leaves_unsaid():
+    seen = {"Edema": np.array([0.9, 0.9]), "Support Devices": np.array([0.9, 0.9])}
+    unsaid = {"Edema": None, "Support Devices": None, "No Finding": 1}
+    cohort = SimpleNamespace(
+        sample_of=[{"labels": unsaid}, {"labels": unsaid | {"No Finding": None}}],
+        pictures=[b"", b""],
+    )
+    far = distances(SimpleNamespace(generated=seen), cohort)
+    assert far[0] == 0.9
+    assert np.isnan(far[1])

@@ -174,7 +174,7 @@ def test_what_fails_and_what_is_open(results: Any) -> None:
         "Pneumothorax",
         "Consolidation",
     ]
-    assert "Not followed: the side (less often than real)." in where_it_fails(results)
+    assert "Not followed: the side (less often than in real images)." in where_it_fails(results)
     assert any(
         line.startswith("Missed more often than in real images") and "Nodule" in line
         for line in where_it_fails(results)

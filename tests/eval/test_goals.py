@@ -40,6 +40,15 @@ def test_the_ends_of_the_interval_decide(results: Any, limit: Any, met: bool | N
     assert row["value"] == ends(0.882, 0.856, 0.908)
 
 
+def test_goals_between_sets_need_as_many_pictures_as_the_answers(results: Any) -> None:
+    assert one(results, measure="recall", at_least=0.01)["met"] is True
+    for row in results["fidelity"]:
+        row["n_generated"] = 10
+    row = one(results, measure="recall", at_least=0.01)
+    assert row["met"] is None
+    assert row["note"] == "cannot say: 100 pictures are needed on each side"
+
+
 def test_the_worst_independent_judge_counts_and_a_weak_or_biased_one_does_not(
     results: Any,
 ) -> None:

@@ -121,7 +121,11 @@ def test_a_side_view_or_text_that_is_not_followed_forbids_yes(results: Any) -> N
     for section in ("view", "laterality"):
         answer = show_what_was_asked(changed | {section: results[section] | _poor(section)})
         assert answer.verdict == "In part"
-        side = "the side (less often than real)" if section == "laterality" else "the view (less"
+        side = (
+            "the side (less often than in real images)"
+            if section == "laterality"
+            else "the view (less"
+        )
         assert side in answer.headline
         biased = results[section] | _poor(section) | {"independent": False}
         assert show_what_was_asked(changed | {section: biased}).verdict == "Yes"
