@@ -133,7 +133,7 @@ def where_it_fails(results: Results) -> list[str]:
     missed = [
         f"{row['finding']} ({p_words(p)})"
         for row in judged
-        if (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE  # or the judge is to blame
+        if _well_read(row)
         and (p := finite(row.get("missed_more_p_adjusted"))) is not None
         and p < SIGNIFICANT
         and _above_0(row.get("missed_more"))  # p is two-sided
@@ -159,8 +159,7 @@ def _hardest(rows: list[Mapping[str, Any]]) -> list[str]:
     known = [
         (estimate.value, str(row["finding"]))
         for row in rows
-        if (estimate := Estimate.read(row.get("auroc_generated"))) is not None
-        and (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE  # or the judge is to blame
+        if (estimate := Estimate.read(row.get("auroc_generated"))) is not None and _well_read(row)
     ]
     return [name for _, name in sorted(known)[:3]]
 
@@ -174,19 +173,18 @@ def fails(results: Results) -> Answer:
     """Where is the generator weakest?"""
     judge = _judge_of_failures(results)
     obstacle, rows = judge_obstacle(judge), scored_rows(judge)
-    known = [row for row in rows if _gap_end(row) is not None]
-    lower = sum(map(_shown_lower, known))
+    known = [row for row in rows if _gap_end(row) is not None and _well_read(row)]
+    lower = [str(row["finding"]) for row in sorted(known, key=_auroc) if _shown_lower(row)]
     verdict: Verdict
     if obstacle:
         verdict = cannot_say(obstacle)
     elif not known:
-        verdict = cannot_say("No finding was scored beside real images.")
+        verdict = cannot_say("No finding was scored that the judge reads well in real images.")
     elif lower:
-        words = f"{lower} of {len(known)} findings are recognised less surely than in real images"
-        hardest = _hardest(rows)
-        words += f"; hardest to recognise: {listed(hardest)}." if hardest else "."
-        tone: Tone = "poor" if 2 * lower > len(known) else "mixed"
-        verdict = (f"{lower} of {len(known)} findings", tone, words)
+        share = f"{len(lower)} of {len(known)} findings"
+        words = f"Recognised less surely than in real images: {listed(lower)}."
+        tone: Tone = "poor" if 2 * len(lower) > len(known) else "mixed"
+        verdict = (share, tone, words)
     else:
         reason = "No finding was shown to be recognised less surely than in real images."
         verdict = ("Nothing shown", "mixed", reason)
@@ -199,10 +197,20 @@ def fails(results: Results) -> Answer:
             "findings whose AUROC on generated pictures lies below that on real ones by more than "
             f"the interval of the difference, and with p under {decimal(SIGNIFICANT)} after "
             "correction for the number of findings; coloured as poor if most do. Nothing shown: "
-            "none does. Cannot say: no such judge, or no finding was scored. The three with the "
-            "lowest AUROC are named, whatever it is."
+            "none does. Cannot say: no such judge, or no finding that it reads so well. They are "
+            "named, those of the lowest AUROC first; below, the three of the lowest AUROC, "
+            "whatever it is."
         ),
     )
+
+
+def _well_read(row: Mapping[str, Any]) -> bool:
+    """Whether the judge recognises a finding in real images; or else it is to blame."""
+    return (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE
+
+
+def _auroc(row: Mapping[str, Any]) -> float:
+    return _value(row.get("auroc_generated")) or 0.0
 
 
 def _gap_end(row: Mapping[str, Any]) -> float | None:

@@ -139,7 +139,7 @@ def varied(results: Results) -> Answer:
             f"No loss was found, but a yes needs {MIN_PICTURES} pictures on each side."
         )
     else:
-        verdict = ("Yes", "good", "They cover about as much as real images do.")
+        verdict = ("Yes", "good", "By recall they cover about as much as real images do.")
     return Answer.of(
         verdict,
         question="Are they varied?",

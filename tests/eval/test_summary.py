@@ -287,13 +287,13 @@ def test_a_judge_that_is_too_weak_finds_no_failure(results: Any) -> None:
     assert where_it_fails(changed)[0].startswith("Consolidation")
 
 
-def test_no_finding_is_named_hardest_that_the_judge_hardly_knows(results: Any) -> None:
+def test_no_finding_counts_as_failed_that_the_judge_hardly_knows(results: Any) -> None:
     changed = judged(results, *STRONG)
     for row in changed["judges"][0]["findings"]:
         row |= {"auroc_difference": ends(-0.1, -0.2, -0.05), "auroc_difference_p_adjusted": 0.01}
         row["auroc_real"] = ends(0.65, 0.6, 0.7)
     assert fails(changed).headline == (
-        "2 of 2 findings are recognised less surely than in real images."
+        "No finding was scored that the judge reads well in real images."
     )  # fmt: skip
 
 
