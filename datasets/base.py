@@ -1,7 +1,7 @@
 """The dataset plug-in interface: everything a source holds, found item by item."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -79,9 +79,10 @@ class DatasetAdapter(ABC):
     id_tags: frozenset[str] = frozenset()
 
     @classmethod
-    def tables(cls, options: Any) -> Sequence[Path]:  # noqa: ANN401 - an instance of Options
-        """Files of the user's own that list the items: once one changes, folders are outdated."""
-        return ()
+    def tables(cls, options: Any) -> Mapping[str, Path]:  # noqa: ANN401 - an instance of Options
+        """Files of the user's own that list the items, by what they are: once one changes, what was
+        made of it is out of date."""
+        return {}
 
     @abstractmethod
     def __init__(self, options: Any) -> None: ...  # noqa: ANN401 - an instance of self.Options

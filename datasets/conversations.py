@@ -102,9 +102,9 @@ class Conversations(DatasetAdapter):
     label_names = CHEXPERT_LABELS
 
     @classmethod
-    def tables(cls, options: ConversationsOptions) -> list[Path]:
-        """The JSON files."""
-        return list(options.files.values())
+    def tables(cls, options: ConversationsOptions) -> dict[str, Path]:
+        """The JSON file of each split."""
+        return {str(split): path for split, path in options.files.items()}
 
     def __init__(self, options: ConversationsOptions) -> None:
         self.options = options

@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +124,13 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
         return job.finish()
 
 
-def _tables(files: Sequence[Path], folder: Path) -> dict[str, str]:
-    """File name → SHA-256; of tables that are gone, what the finished folder says."""
+def _tables(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """SHA-256 of each table; of those that are gone, what the finished folder says."""
     known: dict[str, str] = {}
     if (folder / MANIFEST).is_file():
         known = read_manifest(folder, KIND)["config"].get("tables", {})
-    found = {path.name: sha256_file(path) for path in files if path.is_file()}
-    return {name: known[name] for path in files if (name := path.name) in known} | found
+    found = {name: sha256_file(path) for name, path in files.items() if path.is_file()}
+    return {name: known[name] for name in files if name in known} | found
 
 
 class _Job:

@@ -61,9 +61,9 @@ class Table(DatasetAdapter):
     Options = TableOptions
 
     @classmethod
-    def tables(cls, options: TableOptions) -> list[Path]:
+    def tables(cls, options: TableOptions) -> dict[str, Path]:
         """The table, unless ``file`` is a folder or a pattern."""
-        return [options.file] if "*" not in str(options.file) and not options.file.is_dir() else []
+        return {} if "*" in str(options.file) or options.file.is_dir() else {"file": options.file}
 
     def __init__(self, options: TableOptions) -> None:
         self.options = options

@@ -29,8 +29,8 @@ _LINE_HEADER = re.compile(
     rf"|((?i:{_SIGNED}))\b[ \t]*:?[ \t]*)"
 )
 _SIGNATURE = re.compile(
-    r"\n[ \t]*\n[ \t]*(?:(?:(?i:dr|prof)\b\.?|MD\b)[^\n]{1,60}"
-    r"|[^\n.]{1,60},?[ \t]+(?:M\.?D|D\.?O|MBBS|MBChB|FRCR|FRCPC|FRANZCR|Ph\.?D)\b[^\n]{0,30})\s*\Z"
+    r"\n[ \t]*\n[ \t]*(?:(?i:dr|prof)\b\.?[^\n]{1,60}|[^\n]{1,60}(?:,[ \t]*(?:M\.?D|D\.?O)"
+    r"|,?[ \t]+(?:M\.D|MBBS|MBChB|FRCR|FRCPC|FRANZCR|Ph\.?D))\b[^\n]{0,30})\s*\Z"
 )
 """A last paragraph of one line that names a physician."""
 _BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")

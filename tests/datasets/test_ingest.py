@@ -200,7 +200,7 @@ def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
     table = source / "films.csv"
     original = table.read_text()
     table.write_text(original.replace("report 3", "report three"))
-    with pytest.raises(RequestError, match=r"unfinished work .* differs in tables.films.csv"):
+    with pytest.raises(RequestError, match=r"unfinished work .* differs in tables.file"):
         ingest(settings(source), folder)
     table.write_text(original)
     items = Table.items
@@ -216,7 +216,7 @@ def test_a_table_that_was_edited_is_not_taken_for_the_one_before(source, tmp_pat
     table = source / "films.csv"
     original = table.read_text()
     table.write_text(original.replace("report 3", "report three"))
-    with pytest.raises(RequestError, match=r"differs in tables.films.csv"):
+    with pytest.raises(RequestError, match=r"differs in tables.file"):
         ingest(settings(source), tmp_path / "out")
     table.unlink()  # what is finished is whole without it
     ingest(settings(source), tmp_path / "out")
