@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arra_med.eval.consistency import USABLE_JUDGE
+from arra_med.eval.consistency import recognised
 from arra_med.eval.formatting import (
     Estimate,
     counted,
@@ -133,7 +133,7 @@ def where_it_fails(results: Results) -> list[str]:
     missed = [
         f"{row['finding']} ({p_words(p)})"
         for row in judged
-        if _well_read(row)
+        if recognised(row)
         and (p := finite(row.get("missed_more_p_adjusted"))) is not None
         and p < SIGNIFICANT
         and _above_0(row.get("missed_more"))  # p is two-sided
@@ -159,7 +159,7 @@ def _hardest(rows: list[Mapping[str, Any]]) -> list[str]:
     known = [
         (estimate.value, str(row["finding"]))
         for row in rows
-        if (estimate := Estimate.read(row.get("auroc_generated"))) is not None and _well_read(row)
+        if (estimate := Estimate.read(row.get("auroc_generated"))) is not None and recognised(row)
     ]
     return [name for _, name in sorted(known)[:3]]
 
@@ -173,7 +173,7 @@ def fails(results: Results) -> Answer:
     """Where is the generator weakest?"""
     judge = _judge_of_failures(results)
     obstacle, rows = judge_obstacle(judge), scored_rows(judge)
-    known = [row for row in rows if _gap_end(row) is not None and _well_read(row)]
+    known = [row for row in rows if _gap_end(row) is not None and recognised(row)]
     lower = [str(row["finding"]) for row in sorted(known, key=_auroc) if _shown_lower(row)]
     verdict: Verdict
     if obstacle:
@@ -202,11 +202,6 @@ def fails(results: Results) -> Answer:
             "whatever it is."
         ),
     )
-
-
-def _well_read(row: Mapping[str, Any]) -> bool:
-    """Whether the judge recognises a finding in real images; or else it is to blame."""
-    return (_value(row.get("auroc_real")) or 0) >= USABLE_JUDGE
 
 
 def _auroc(row: Mapping[str, Any]) -> float:

@@ -6,11 +6,10 @@ from typing import Any
 from arra_med.eval.chexgenbench import benchmark_row, benchmark_section
 from arra_med.eval.comparison import compare
 from arra_med.eval.comparison_rows import Measured, Shared
-from arra_med.eval.consistency import USABLE_JUDGE
+from arra_med.eval.consistency import USABLE_JUDGE, recognised
 from arra_med.eval.encoder_sections import Encoder
 from arra_med.eval.formatting import decimal
 from arra_med.eval.judge_sections import Verdict
-from arra_med.eval.judging import recognised
 from arra_med.eval.stage import Stage
 from arra_med.eval.summary_evidence import judge_obstacle, scored_rows
 from arra_med.eval.teacher_extractor import CXGB_COMPAT

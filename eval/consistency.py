@@ -23,6 +23,7 @@ from arra_med.eval.estimators import (
     ratio,
     weighted_mean,
 )
+from arra_med.eval.formatting import Estimate
 from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.multiplicity import holm
 from arra_med.schema import ABSENT, PRESENT, UNCERTAIN
@@ -271,6 +272,16 @@ def _pooled(findings: Sequence[Verdicts], bootstrap: ClusteredBootstrap) -> dict
         ):
             bootstrap.interval(statistic).times(100).write(result, key, n=int(counts[0].sum()))
     return result
+
+
+def recognised(row: Mapping[str, Any]) -> bool:
+    """Whether the judge recognises a finding well in real images; if not, it is to blame.
+
+    Args:
+        row: of the judge's findings.
+    """
+    real = Estimate.read(row.get("auroc_real"))
+    return real is not None and real.value >= USABLE_JUDGE
 
 
 def disagreement(

@@ -1,6 +1,6 @@
 """A judge's verdicts on a cohort, and the results file's sections that follow from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,17 +141,11 @@ def findings_sections(
         clear = [
             verdicts
             for verdicts, row in zip(scored, judged_rows, strict=True)
-            if row["finding"] not in (NO_FINDING, DEVICES) and recognised(row)
+            if row["finding"] not in (NO_FINDING, DEVICES) and consistency.recognised(row)
         ]
         normal = prompt_labels(cohort, NO_FINDING) == PRESENT
         overall |= consistency.shown_in_normal(clear, normal, bootstrap, least=min_positives)
     return rows, overall
-
-
-def recognised(row: Mapping[str, Any]) -> bool:
-    """Whether the judge recognises a finding in real pictures well enough to be believed."""
-    real = row["auroc_real"]
-    return real is not None and real["value"] >= consistency.USABLE_JUDGE
 
 
 def distances(judged: Judged, cohort: Cohort) -> Array:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from arra_med.config import PluginConfig
 from arra_med.eval.evaluator import Evaluator
 from arra_med.eval.extractor import Extractor
 from arra_med.eval.image_text import ImageTextEncoder
 from arra_med.eval.judge import Judge
-from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES
+from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES, Registry
 from arra_med.settings import Evaluation
 from arra_med.store import fingerprint
 
@@ -39,18 +40,22 @@ def open_networks(options: Evaluation, identities: Mapping[str, Sequence[Identit
         identities: of ``judges``, ``extractors`` and ``image_text``, from
             :func:`~arra_med.eval.independence.ready_identity`.
     """
-    judges = [JUDGES.get(plugin.name)(plugin.options) for plugin in options.judges]
-    extractors = [EXTRACTORS.get(plugin.name)(plugin.options) for plugin in options.extractors]
-    encoders = [
-        IMAGE_TEXT_ENCODERS.get(plugin.name)(plugin.options) for plugin in options.image_text
-    ]
     networks = Networks(
-        judges=list(zip(judges, identities["judges"], strict=True)),
-        extractors=list(zip(extractors, identities["extractors"], strict=True)),
-        image_text=list(zip(encoders, identities["image_text"], strict=True)),
+        judges=_opened(JUDGES, options.judges, identities["judges"]),
+        extractors=_opened(EXTRACTORS, options.extractors, identities["extractors"]),
+        image_text=_opened(IMAGE_TEXT_ENCODERS, options.image_text, identities["image_text"]),
     )
     name_apart([*networks.judges, *networks.extractors, *networks.image_text])
     return networks
+
+
+def _opened(
+    registry: Registry, plugins: Sequence[PluginConfig], identities: Sequence[Identity]
+) -> list[tuple[Any, Identity]]:
+    return [
+        (registry.get(plugin.name)(plugin.options), identity)
+        for plugin, identity in zip(plugins, identities, strict=True)
+    ]
 
 
 def name_apart(networks: Iterable[tuple[Evaluator, Identity]]) -> None:

@@ -109,6 +109,16 @@ def naive(
     return codes
 
 
+def check_greedy(model: Any, layout: ImageLayout, guidance: float) -> None:
+    """The codes of largest probability are those of a loop without cache or padding."""
+    decoder = CodeDecoder(model, layout, Sampling(guidance=guidance, temperature=0))
+    drawn = decoder(PROMPTS, ZEROS)
+    assert drawn.shape == (3, 2, 3)
+    expected = [naive(model, layout, prompt, [guidance] * 6) for prompt in PROMPTS]
+    assert drawn.flatten(1).tolist() == expected
+    assert decoder.head.rows is not None, "only the image rows of the head are computed"
+
+
 @pytest.mark.parametrize(
     ("family", "guidance", "layout"),
     [
@@ -121,12 +131,7 @@ def test_greedy_equals_a_loop_without_cache_or_padding(
     family: str, guidance: float, layout: ImageLayout
 ) -> None:
     model = build(family)
-    decoder = CodeDecoder(model, layout, Sampling(guidance=guidance, temperature=0))
-    drawn = decoder(PROMPTS, ZEROS)
-    assert drawn.shape == (3, 2, 3)
-    expected = [naive(model, layout, prompt, [guidance] * 6) for prompt in PROMPTS]
-    assert drawn.flatten(1).tolist() == expected
-    assert decoder.head.rows is not None, "only the image rows of the head are computed"
+    check_greedy(model, layout, guidance)
     assert (static_layers(model, 64) is None) == (family in GROWING)
 
 

@@ -17,7 +17,7 @@ from arra_med.errors import RequestError
 from arra_med.generation.decoder import CodeDecoder
 from arra_med.generation.sampling import Sampling
 from arra_med.generation.static_cache import static_layers
-from tests.generation.test_decoder import GROUPED, PLAIN, PROMPTS, ZEROS, naive
+from tests.generation.test_decoder import GROUPED, PLAIN, check_greedy
 
 STATES: dict[str, Any] = {
     "mamba": MambaConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2, state_size=4),
@@ -41,12 +41,7 @@ def build(family: str) -> PreTrainedModel:
 @pytest.mark.parametrize("family", STATES)
 def test_greedy_equals_a_loop_without_cache_or_padding(family: str, guidance: float) -> None:
     model = build(family)
-    decoder = CodeDecoder(model, PLAIN, Sampling(guidance=guidance, temperature=0))
-    drawn = decoder(PROMPTS, ZEROS)
-    assert drawn.shape == (3, 2, 3)
-    expected = [naive(model, PLAIN, prompt, [guidance] * 6) for prompt in PROMPTS]
-    assert drawn.flatten(1).tolist() == expected
-    assert decoder.head.rows is not None, "only the image rows of the head are computed"
+    check_greedy(model, PLAIN, guidance)
     assert static_layers(model, 64) is None
 
 
