@@ -36,13 +36,13 @@ class Group:
         sizes: of the models.
         arms: what is varied.
         points: training steps after which pictures are drawn; ``None`` for the study's.
-        seeds: how many; ``None`` for the study's number.
+        seeds: of its runs; ``None`` for the study's.
     """
 
     sizes: tuple[str, ...]
     arms: tuple[str, ...]
     points: tuple[int, ...] | None = None
-    seeds: int | None = None
+    seeds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Arms:
         sizes: name of a model size → overrides of the recipe.
         arms: name of what is varied → overrides; ``{prepared}`` in one is ``paths.prepared``.
         choose: what is tried on validation.
-        seeds: how many a group has, from 0, unless it says otherwise.
+        seeds: of a group's runs, unless it names others.
         groups: by name.
         scale: what a trial in small adds to the commands of a verb, or to the scripts ``teacher``
             and ``text``.
@@ -64,7 +64,7 @@ class Arms:
     sizes: Mapping[str, tuple[str, ...]]
     arms: Mapping[str, tuple[str, ...]]
     choose: Choose
-    seeds: int
+    seeds: tuple[int, ...]
     groups: Mapping[str, Group]
     scale: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -78,9 +78,9 @@ class Arms:
             _check_known(group.arms, self.arms, where)
             if group.points is not None:
                 _check_points(group.points, f"{where}.points")
-        given = [group.seeds for group in self.groups.values() if group.seeds is not None]
-        if min(self.seeds, *given) < 1:
-            raise ValueError("seeds must be at least 1")
+            if group.seeds is not None:
+                _check_seeds(group.seeds, f"{where}.seeds")
+        _check_seeds(self.seeds, "seeds")
 
 
 def _check_known(names: Sequence[str], known: Mapping[str, object], where: str) -> None:
@@ -91,6 +91,11 @@ def _check_known(names: Sequence[str], known: Mapping[str, object], where: str) 
 def _check_points(points: Sequence[int], where: str) -> None:
     if not points or points[0] < 1 or list(points) != sorted(set(points)):
         raise ValueError(f"{where} must be ascending numbers of steps, at least one")
+
+
+def _check_seeds(seeds: Sequence[int], where: str) -> None:
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{where} must be different numbers from 0 on, at least one")
 
 
 def read_arms(path: Path = ARMS) -> Arms:

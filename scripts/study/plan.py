@@ -101,7 +101,7 @@ class Plan:
 
         Args:
             what: their names.
-            seeds: of the groups' runs; by default as many as each asks for, from 0.
+            seeds: of the groups' runs; by default those that each names.
 
         Raises:
             RequestError: if there is nothing of a name.
@@ -124,7 +124,7 @@ class Plan:
     def runs(self, group: str, seeds: Sequence[int] = ()) -> list[Run]:
         """Every run of a group."""
         chosen = self.arms.groups[group]
-        seeds = seeds or range(self.arms.seeds if chosen.seeds is None else chosen.seeds)
+        seeds = seeds or chosen.seeds or self.arms.seeds
         points = chosen.points or self.arms.points
         return [
             self._run(size, arm, seed, points)

@@ -53,7 +53,7 @@ class Machine:
         jobs: commands at a time.
         trainings: of these, how many may train. If fewer, training comes before all else, for
             which the other jobs are left.
-        gpus: what ``CUDA_VISIBLE_DEVICES`` may be, taken in turn; none leaves it as it is.
+        gpus: what ``CUDA_VISIBLE_DEVICES`` may be; none leaves it as it is.
     """
 
     name: str
@@ -93,8 +93,6 @@ def run_steps(
     if machine.trainings < machine.jobs:
         waiting.sort(key=lambda step: not step.trains)
     left = {step.name for step in waiting}
-    gpus = machine.gpus or [""]
-    slots = [gpus[number % len(gpus)] for number in range(machine.jobs)]
     running: list[_Running] = []
     failed: list[str] = []
     try:
@@ -105,10 +103,13 @@ def run_steps(
             while waiting or running:
                 for step in [step for step in waiting if not left.intersection(step.needs)]:
                     training = sum(one.step.trains for one in running)
-                    if not slots or (step.trains and training >= machine.trainings):
+                    if len(running) >= machine.jobs or (
+                        step.trains and training >= machine.trainings
+                    ):
                         continue
                     waiting.remove(step)
-                    running.append(_Running(step, folder, slots.pop(0), machine.jobs, lock))
+                    gpu = _least_used(machine.gpus or [""], running, step)
+                    running.append(_Running(step, folder, gpu, machine.jobs, lock))
                 if not running:  # the rest needs what failed
                     break
                 time.sleep(_POLL)
@@ -116,7 +117,6 @@ def run_steps(
                     raise KeyboardInterrupt
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
-                    slots.append(one.gpu)
                     if error := one.ending(machine.name):
                         failed.append(f"{one.step.name}: {error}")
                     else:
@@ -186,6 +186,16 @@ class _Running:
         mark = {"command": list(self.step.command), "seconds": seconds, "device": machine}
         write_atomic(_mark(self.folder, self.step.name), json.dumps(mark).encode())
         return None
+
+
+def _least_used(gpus: Sequence[str], running: Sequence[_Running], step: Step) -> str:
+    """Where the fewest commands run; for a step that trains, the fewest that train before that."""
+
+    def load(gpu: str) -> tuple[int, int]:
+        there = [one.step.trains for one in running if one.gpu == gpu]
+        return (sum(there) if step.trains else 0, len(there))
+
+    return min(gpus, key=load)
 
 
 def with_needs(wanted: Sequence[Step], others: Sequence[Step]) -> list[Step]:

@@ -109,11 +109,19 @@ while not (folder / {other!r}).exists():
     run([step("a", meet("a", "b")), step("b", meet("b", "a"))], tmp_path)
 
 
-def test_gpus_are_taken_in_turn(tmp_path: Path) -> None:
+def test_commands_are_spread_over_gpus(tmp_path: Path) -> None:
     code = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.5)"
     run([step("a", code), step("b", code)], tmp_path, gpus=("3", "5"))
     seen = {(tmp_path / "logs" / f"{name}.txt").read_text().strip() for name in "ab"}
     assert seen == {"3", "5"}
+
+
+def test_trainings_are_spread_over_gpus_before_all_else(tmp_path: Path) -> None:
+    code = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.5)"
+    first, second = (replace(step(name, code), trains=True) for name in ("first", "second"))
+    run([first, step("other", code), second], tmp_path, jobs=3, gpus=("3", "5"))
+    seen = [(tmp_path / "logs" / f"{name}.txt").read_text().strip() for name in ("first", "second")]
+    assert sorted(seen) == ["3", "5"]
 
 
 def test_a_failure_stops_what_needs_it_alone_and_shows_its_log(tmp_path: Path) -> None:
