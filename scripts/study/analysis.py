@@ -125,6 +125,40 @@ def verdict(seeds: Estimate | None) -> str:
     return "lower" if seeds.high < 0 else "higher"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """A training that was run twice, up to the end of the shorter run.
+
+    Attributes:
+        short: the shorter run, at its end.
+        long: the other one.
+        step: at which both were evaluated.
+    """
+
+    short: Run
+    long: Run
+    step: int
+
+    def values(self, measure: str) -> tuple[float, float] | None:
+        """A measure of both, the shorter run's first."""
+        runs = (self.short, self.long)
+        points = [next(p for p in run.points if p["step"] == self.step) for run in runs]
+        first, second = (at_point(point, measure) for point in points)
+        return None if first is None or second is None else (first.value, second.value)
+
+
+def repeats(study: Study, short: str, long: str) -> list[Repeat]:
+    """Runs of two sizes that differ in their number of steps alone, where both have a point."""
+    found = []
+    for (size, arm), runs in sorted(study.runs.items()):
+        for seed in sorted(runs.keys() & study.of((long, arm)).keys() if size == short else ()):
+            run, other = runs[seed], study.of((long, arm))[seed]
+            step = run.points[-1]["step"]
+            if step in {point["step"] for point in other.points}:
+                found.append(Repeat(short=run, long=other, step=step))
+    return found
+
+
 Line = tuple[tuple[float, ...], tuple[float, ...]]
 """Tokens seen and a value at each."""
 

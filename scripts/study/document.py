@@ -26,6 +26,7 @@ from analysis import (
     difference,
     endings,
     half_width,
+    repeats,
     spread,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -81,6 +82,11 @@ class Words:
     def seeds(self, arm: Arm) -> str:
         """How many seeds of an arm there are."""
         return str(len(self.study.of(arm)) or NOT_RUN)
+
+    def counted_seeds(self, arm: Arm) -> str:
+        """``3 seeds``."""
+        found = len(self.study.of(arm))
+        return counted(found, "seed") if found else NOT_RUN
 
     def value(self, arm: Arm, measure: str) -> str:
         """Mean over seeds and its interval, and the number of seeds if some lack the measure."""
@@ -264,6 +270,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         most_seeds=max(map(len, study.runs.values())),
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),
+        repeats=repeats(study, "small", "longer"),
         devices=sorted({run.record["device"] for run in runs}),
         versions=sorted({f"{k} {v}" for run in runs for k, v in run.record["versions"].items()}),
         drawn=drawn, films=films, read=read, folder=FOLDER,

@@ -29,7 +29,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from measures import MEASURES
-from questions import MAIN, PAIR, QUESTIONS, SIZES, was_run
+from questions import MAIN, PAIR, QUESTIONS, SIZES, Question, was_run
 from records import Arm, Run, Study
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
@@ -39,6 +39,7 @@ Payload = Mapping[str, Any]
 
 INK, SOFT, GRID = "#17232e", "#4d5b68", "#e3e8ec"
 PLAIN, ALIGNED = "#8a5310", "#0a6c85"
+_SEVERAL = ((ALIGNED, "o"), ("#7b3f98", "s"), ("#4a7c1f", "^"))  # aligned arms of one panel
 MAIN_MEASURES = (
     "fd", "kid", "fd_unlabelled", "auroc", "missed_per_100", "invented_per_100", "side_agreement",
     "text_alignment", "cross_entropy", "precision", "recall", "coverage",
@@ -83,8 +84,9 @@ def payloads(study: Study) -> dict[str, Payload]:
         MAIN.slug: {"panels": [_arms_panel(study, arms, name) for name in MAIN_MEASURES]},
         "curves": {"curves": [row for size in SIZES for row in _curves(study, size)]},
     }
-    others = sorted(arm for arm in study.runs if arm[1] not in PAIR)
-    found["curves-arms"] = {"arms": [_against_main(study, arm) for arm in others]}
+    found["curves-arms"] = {
+        "questions": [row for q in QUESTIONS for row in _against_main(study, q)]
+    }
     for question in QUESTIONS:
         if not was_run(study, question):
             continue
@@ -128,7 +130,8 @@ def draw(payload: Payload, path: Path) -> None:
         if "panels" in payload:
             figure = _dots(payload["panels"])
         else:
-            figure = _lines(payload["curves"]) if "curves" in payload else _small(payload["arms"])
+            small = "questions" in payload
+            figure = _small(payload["questions"]) if small else _lines(payload["curves"])
         if path.suffix == ".svg":
             FigureCanvasSVG(figure)
             about = {"Date": None, "Creator": None, "Identifier": digest(payload)}
@@ -190,10 +193,13 @@ def _curves(study: Study, size: str) -> list[dict[str, Any]]:
     return [row] if row["fd"] or row["cross_entropy"] else []
 
 
-def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
-    """An arm's curves and the two main ones', of the same seeds."""
-    seeds = study.of(arm).keys()
-    shown = {name: (arm[0], name) for name in PAIR} | {arm[1]: arm}
+def _against_main(study: Study, question: Question) -> list[dict[str, Any]]:
+    """Curves of a question's further arms and of the two main ones of the same seeds, if any."""
+    further = [arm for arm, _ in question.arms if arm[1] not in PAIR and study.of(arm)]
+    if not further:
+        return []
+    seeds = {seed for arm in further for seed in study.of(arm)}
+    shown = {name: (further[0][0], name) for name in PAIR} | {arm[1]: arm for arm in further}
     curves: dict[str, Any] = {}
     for measure in _ARM_CURVES:
         read = partial(curve, measure=measure)
@@ -204,7 +210,7 @@ def _against_main(study: Study, arm: Arm) -> dict[str, Any]:
             for name, other in shown.items()
         }
         curves[measure] = {name: line for name, line in lines.items() if line is not None}
-    return {"arm": arm[1], "size": arm[0], "curves": curves}
+    return [{"question": question.slug, "curves": curves}]
 
 
 def _alignment_curve(run: Run) -> Line:
@@ -262,13 +268,13 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
             transform=axes.transData + points_up,
         )  # fmt: skip
         axes.text(
-            1.02, place, decimal(row["mean"], places), va="center", fontsize=8,
+            1.05, place, decimal(row["mean"], places), va="center", fontsize=8,
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     if panel["zero"]:
         axes.axvline(0, color=SOFT, lw=0.9, ls=(0, (3, 2)), zorder=1)
     labels = [
-        textwrap.fill(row["label"], 27, break_on_hyphens=False) if labelled else "" for row in rows
+        textwrap.fill(row["label"], 22, break_on_hyphens=False) if labelled else "" for row in rows
     ]
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.6)
@@ -289,24 +295,25 @@ def _lines(rows: Sequence[Payload]) -> Figure:
     return figure
 
 
-def _small(arms: Sequence[Payload]) -> Figure:
-    """A row of panels for each further arm, the two main ones behind it in grey."""
+def _small(questions: Sequence[Payload]) -> Figure:
+    """A row of panels for each question, the two main arms behind its further ones in grey."""
     titles = dict(_CURVES)
-    figure = Figure(figsize=(_WIDTH, 2.4 * len(arms)), layout=_layout())
-    panels = [(arm, measure) for arm in arms for measure in _ARM_CURVES]
-    for place, (arm, measure) in enumerate(panels, start=1):
-        axes = figure.add_subplot(len(arms), len(_ARM_CURVES), place)
-        _curve_panel(axes, arm["curves"][measure], log=measure.startswith("fd"), behind=PAIR)
-        size = "" if arm["size"] == "small" else f", {arm['size']}"
-        axes.set_title(f"{arm['arm']}{size}: {titles[measure]}")
+    figure = Figure(figsize=(_WIDTH, 2.4 * len(questions)), layout=_layout())
+    panels = [(question, measure) for question in questions for measure in _ARM_CURVES]
+    for place, (question, measure) in enumerate(panels, start=1):
+        axes = figure.add_subplot(len(questions), len(_ARM_CURVES), place)
+        _curve_panel(axes, question["curves"][measure], log=measure.startswith("fd"), behind=PAIR)
+        axes.set_title(f"{question['question']}: {titles[measure]}")
     return figure
 
 
 def _curve_panel(axes: Axes, lines: Payload, *, log: bool, behind: Sequence[str] = ()) -> None:
     """Thin lines by seed and a thick mean for each arm, named at its end."""
     ends = []
+    looks = iter(_SEVERAL)
     for arm, line in lines.items():
-        colour = SOFT if arm in behind else PLAIN if arm.endswith("none") else ALIGNED
+        plain = (SOFT, "o") if arm in behind else (PLAIN, "D") if arm.endswith("none") else None
+        colour, shape = plain or next(looks)
         style = (0, (4, 2)) if arm.endswith("none") else "-"
         if arm not in behind:
             for tokens, values in line["seeds"]:
@@ -315,7 +322,7 @@ def _curve_panel(axes: Axes, lines: Payload, *, log: bool, behind: Sequence[str]
         if not tokens:
             continue
         width = 1.1 if arm in behind else 2
-        dots = "o" if len(tokens) <= _MARKED else ""
+        dots = shape if len(tokens) <= _MARKED else ""
         seen = [t / 1e6 for t in tokens]
         axes.plot(seen, values, color=colour, lw=width, ls=style, marker=dots, ms=2 + 1.2 * width)
         ends.append((values[-1], arm, colour))

@@ -16,6 +16,7 @@ from analysis import (
     first_reach,
     mean_curve,
     over_seeds,
+    repeats,
     spread,
 )
 from records import Study, like_points, load
@@ -156,6 +157,18 @@ def test_a_crossing_is_interpolated_in_logarithms() -> None:
 def test_the_first_crossing_counts_when_a_curve_rises_again() -> None:
     line = ((1.0, 2.0, 4.0, 8.0), (8.0, 2.0, 6.0, 1.0))
     assert 1 < first_reach(line, 4.0).tokens < 2
+
+
+def test_what_was_trained_twice_is_held_side_by_side(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save(tmp_path, "none", seed, [point(1, {"fd": 8.0}), point(2, {"fd": 4.0 + seed})])
+    save(tmp_path, "none", 1, [point(2, {"fd": 3.0}), point(4, {"fd": 2.0})], size="longer")
+    save(tmp_path, "rep", 0, [point(2, {"fd": 3.0})])
+    save(tmp_path, "rep", 0, [point(3, {"fd": 3.0})], size="longer")  # nothing in common
+    (found,) = repeats(load(tmp_path), "small", "longer")
+    assert (found.short.arm, found.short.seed, found.step) == ("none", 1, 2)
+    assert found.values("fd") == (5.0, 3.0)
+    assert found.values("auroc") is None
 
 
 def test_tokens_to_the_fd_of_another_arm(tmp_path: Path) -> None:
