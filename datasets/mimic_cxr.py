@@ -24,6 +24,7 @@ from arra_med.datasets.reports import (
     SOURCES,
     TEMPLATE,
     TEMPLATE_WITHOUT_VIEW,
+    WHOLE,
     check_template,
     to_prompt,
 )
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 SECTIONS = (
     *SOURCES, "indication", "history", "comparison", "examination", "technique", "wet read",
-    "recommendations", "notification", "addendum", "comment", "date", "preamble", "full report",
+    "recommendations", "notification", "addendum", "comment", "date", "preamble", WHOLE,
 )  # fmt: skip
 """Names that the official rules give to a report's sections."""
 

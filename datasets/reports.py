@@ -18,6 +18,8 @@ from arra_med.datasets.cleanup.sentences import PLACEHOLDER
 from arra_med.errors import RequestError
 
 SOURCES = ("impression", "findings", "last_paragraph")
+WHOLE = "full report"
+"""The one section of a report without headers."""
 """Sections a prompt is taken from, in order of preference."""
 TEMPLATE = "{view} view chest x-ray image, {text}"
 TEMPLATE_WITHOUT_VIEW = "chest x-ray image, {text}"
@@ -134,7 +136,7 @@ def split_sections(text: str) -> dict[str, str]:
 def _cut(text: str) -> list[tuple[str, str]]:
     header = _HEADER.search(text)
     if header is None:
-        return [("full report", text)]
+        return [(WHOLE, text)]
     sections = [("preamble", text[: header.start(1)])]
     while header is not None:
         start = header.end()

@@ -11,6 +11,7 @@ from arra_med.errors import RequestError
 
 TEXTS = ("text", "prompt", "report", "text_suffix", "report_suffix")
 """Options that say where texts are; exactly one is given."""
+_SOURCES = (*reports.SOURCES, reports.WHOLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class TableOptions:
         text_suffix: as ``text``, from the file beside each picture with this suffix.
         report_suffix: as ``report``, from the file beside each picture with this suffix. Exactly
             one of these five is given.
-        prompt_sources: sections of a whole report, in order of preference.
+        prompt_sources: sections of a whole report, in order of preference; ``full report`` is the
+            text of one without any header.
         prompt_template: with places ``{view}`` (if there is a view column) and ``{text}``; by
             default ``{view} view chest x-ray image, {text}`` for films with a view column and
             ``<modality> image, {text}`` otherwise.
@@ -65,7 +67,7 @@ class TableOptions:
     report: str | None = None
     text_suffix: str | None = None
     report_suffix: str | None = None
-    prompt_sources: tuple[str, ...] = reports.SOURCES
+    prompt_sources: tuple[str, ...] = _SOURCES
     prompt_template: str | None = None
     prompt_template_without_view: str | None = None
     clean_up: CleanUp = CleanUp()  # noqa: RUF009 - frozen
@@ -115,7 +117,7 @@ class TableOptions:
                 ready_made and self.clean_up != CleanUp()
             ),
             "'prompt_sources' are sections of a 'report' or of 'report_suffix' files": (
-                not whole and self.prompt_sources != reports.SOURCES
+                not whole and self.prompt_sources != _SOURCES
             ),
             "'prompt_sources' must not be empty": not self.prompt_sources,
             "a suffix starts with a dot, such as .txt": any(

@@ -83,6 +83,7 @@ def complete(
         if made is None:
             wanted = ", ".join(options.prompt_sources)
             wanted = wanted.replace("last_paragraph", "last of several paragraphs")
+            wanted = wanted.replace(reports.WHOLE, "text without headers")
             detail = f"its report has no {wanted} with words; 'text' takes texts whole"
             raise Excluded("no-prompt", detail)
         return replace(sample, prompt=made.text, prompt_source=made.source, edits=made.edits)

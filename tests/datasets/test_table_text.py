@@ -60,6 +60,7 @@ def test_headers_are_found_and_other_colons_left_alone():
         ("IMPRESSION: Mass.\nTECHNOLOGIST: Who", "Mass."),
         ("INDICATION: cough\n\nHeart normal.\n\nNo effusion.", "Heart normal. No effusion."),
         ("Heart normal.\n\nNo effusion.", "No effusion."),
+        ("Heart normal.\nNo effusion.\n", "Heart normal. No effusion."),
         ("Impression:No effusion.", "No effusion."),
         ("FINDINGS\nHeart normal.\nIMPRESSION\nNo effusion.", "No effusion."),
     ],
@@ -70,8 +71,8 @@ def test_structured_reports_and_what_stands_behind_them(root, report, prompt):
     assert sample.prompt == f"chest x-ray image, {prompt}"
 
 
-def test_a_report_without_sections_is_excluded_and_the_remedy_named(root):
-    adapter = table(root, "file,report\na.png,All is clear.\n", text=None, report="report")
+def test_a_report_of_other_sections_is_excluded_and_the_remedy_named(root):
+    adapter = table(root, "file,report\na.png,HISTORY: all clear\n", text=None, report="report")
     (item,) = completed(adapter)
     assert item.reason == "no-prompt"
     assert "'text' takes texts whole" in item.detail
