@@ -29,6 +29,7 @@ _VIEW = re.compile(
     re.I,
 )
 _OPENING = re.compile(r"[,.:;\n]")
+_REMARK = {"on", "in", "by", "seen"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,7 +57,7 @@ def view_asked(prompt: str) -> str | None:
 
     The words up to the first comma, colon, semicolon or full stop decide ("AP view chest x-ray
     image, …"), as further on a report may speak of its study's other pictures; if they name none,
-    the whole text must agree on one.
+    the whole text must agree on one. Words such as "best seen on the lateral view" ask for none.
 
     Returns:
         A name of :data:`arra_med.datasets.views.VIEWS`, or ``None``.
@@ -68,11 +69,16 @@ def view_asked(prompt: str) -> str | None:
     return None
 
 
-def _named(words: Sequence[str]) -> set[str]:
-    """The view that the last words name, as many of them as possible, and those joined to it."""
+def _named(words: Sequence[str]) -> set[str | None]:
+    """The view that the last words name, as many of them as possible, and those joined to it.
+
+    ``None`` is among them if the words say where something is seen.
+    """
     for start in range(len(words)):
         view = normalise_view(" ".join(words[start:]))
         if view is not None and is_known(view):
+            if _REMARK.intersection(word.lower() for word in words[max(0, start - 2) : start]):
+                return {view, None}
             joined = start and words[start - 1].lower() in ("and", "or")
             return {view} | (_named(words[: start - 1]) if joined else set())
     return set()
