@@ -105,6 +105,20 @@ def _run(
     os._exit(code)  # as a launcher sees it, without the server's own clean-up
 
 
+def at_step(step: int, number: int, rank: int, me: int) -> None:
+    """Let process ``rank`` (-1: each) get signal ``number`` right after optimizer step ``step``."""
+    from arra_med.training.trainer import Trainer
+
+    original = Trainer._after_step
+
+    def after(self: Trainer, done: int) -> None:
+        if done == step and rank in (me, -1):
+            os.kill(os.getpid(), number)
+        original(self, done)
+
+    Trainer._after_step = after
+
+
 def losses(run: Path) -> dict[int, float]:
     """Total training loss by step, from a run's log."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -12,26 +12,13 @@ import pytest
 
 from arra_med.cli.main import main
 from arra_med.training.checkpoints import complete_checkpoints, damage, read_mark
-from arra_med.training.trainer import Trainer
-from tests.training.ranks import Ranks, losses, run, weights
+from tests.training.ranks import Ranks, at_step, losses, run, weights
 
 SETTINGS = ("training.preview_samples=1", "backbone.dropout=0.1")
 TOLERANCE = 2e-6
 """Relative, float32: other ranks sum in another order."""
 KILLS = int(os.environ.get("ARRA_MED_KILLS", "4"))
 """Random moments; by hand 20 of them: ``ARRA_MED_KILLS=20 pytest -k random_moments``."""
-
-
-def at_step(step: int, number: int, rank: int, me: int) -> None:
-    """Let process ``rank`` (-1: each) get signal ``number`` right after optimizer step ``step``."""
-    original = Trainer._after_step
-
-    def after(self: Trainer, done: int) -> None:
-        if done == step and rank in (me, -1):
-            os.kill(os.getpid(), number)
-        original(self, done)
-
-    Trainer._after_step = after
 
 
 CASES = [(0, 1), (1, 1), (2, 1), (3, 1), (2, 2)]

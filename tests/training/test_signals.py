@@ -14,8 +14,7 @@ from arra_med.errors import EXIT_PREEMPTED
 from arra_med.training.checkpoints import complete_checkpoints
 from arra_med.training.signals import StopSignals
 from arra_med.training.trainer import Trainer
-from tests.training.ranks import losses, run, weights
-from tests.training.test_resume import at_step
+from tests.training.ranks import at_step, losses, run, weights
 
 SETTINGS = ("training.preview_samples=1", "training.checkpoint_every=0", "training.zero_stage=0")
 
