@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from measures import MEASURES
 from records import Arm, Run, Study, at_point, like_points
 from scipy.stats import t as student
+from scipy.stats import ttest_ind
 
 from arra_med.eval.formatting import Estimate, counted
 
@@ -112,6 +113,25 @@ def difference(study: Study, contrast: Contrast, measure: str) -> Difference:
         if len(by_seed) < FEWEST_SEEDS:
             word += f" with {len(by_seed)} seeds"
     return Difference(by_seed=by_seed, seeds=seeds, verdict=word)
+
+
+def unpaired(study: Study, contrast: Contrast, measure: str) -> Estimate | None:
+    """The difference of two arms' means as if their seeds had nothing in common (Welch's interval).
+
+    Returns:
+        ``None`` if an arm has fewer than two seeds, or more than two arms are compared.
+    """
+    if not contrast.simple:
+        return None
+    plus, minus = (
+        [*spread(study, arm, measure).by_seed.values()] for arm in (*contrast.plus, *contrast.minus)
+    )
+    if min(len(plus), len(minus)) < 2:
+        return None
+    test = ttest_ind(plus, minus, equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
+    difference = math.fsum(plus) / len(plus) - math.fsum(minus) / len(minus)
+    return Estimate(value=difference, low=float(low), high=float(high), n=len(plus) + len(minus))
 
 
 def verdict(seeds: Estimate | None) -> str:

@@ -28,6 +28,7 @@ from analysis import (
     half_width,
     repeats,
     spread,
+    unpaired,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measures import MEASURES
@@ -56,6 +57,11 @@ BESIDE = (
     "fd_infinity", "density", "view_agreement", "fine_detail", "diversity", "copies",
 )  # fmt: skip
 SHORT = ("fd", "fd_unlabelled", "auroc", "side_agreement", "text_alignment", "cross_entropy")
+FURTHER = (
+    "missed_per_100", "invented_per_100", "precision", "recall", "coverage", "view_agreement",
+)  # fmt: skip
+ASKED = ("fd", "auroc", "side_agreement")
+"""What the answers at the top are about."""
 
 
 class Words:
@@ -109,6 +115,19 @@ class Words:
         if seeds.low is not None:
             self.told.add((contrast, measure))
         return written(seeds, self.places(measure) + 1)
+
+    def unpaired(self, contrast: Contrast) -> str:
+        """Intervals of what is asked first as if seeds were not paired; empty if there is none."""
+        found = {measure: unpaired(self.study, contrast, measure) for measure in ASKED}
+        return listed([
+            f"{MEASURES[measure].label} {interval(one, self.places(measure) + 1)}"
+            for measure, one in found.items() if one is not None
+        ])  # fmt: skip
+
+    def excluding(self) -> int:
+        """How many of the intervals told do not hold 0."""
+        verdicts = [self.verdict(contrast, measure) for contrast, measure in self.told]
+        return sum(word.startswith(("lower", "higher")) for word in verdicts)
 
     def verdict(self, contrast: Contrast, measure: str) -> str:
         """What the interval says, in words."""
@@ -169,6 +188,10 @@ class Words:
         """How many seeds a contrast has."""
         return str(len(difference(self.study, contrast, "fd").by_seed) or NOTHING)
 
+    def repeated(self, contrasts: Sequence[Contrast]) -> list[Contrast]:
+        """Those that have an interval: more than one seed."""
+        return [one for one in contrasts if len(difference(self.study, one, "fd").by_seed) > 1]
+
     def verdicts(self, contrast: Contrast, measures: Sequence[str]) -> dict[str, str]:
         """Measures by verdict, in words: ``{"lower (better)": "FD and KID"}``."""
         found: dict[str, list[str]] = {}
@@ -181,13 +204,14 @@ class Words:
 
     def agreement(self, row: Theirs) -> str:
         """Whether our difference has the direction of the paper's."""
-        if row.contrast is None or row.values is None:
+        if row.contrast is None or (row.values is None and row.percent is None):
             return NOTHING
         ours = self.verdict(row.contrast, row.measure)
         direction = ours.partition(" (")[0]
         if direction not in ("lower", "higher"):
             return ours
-        theirs = "lower" if row.values[0] < row.values[1] else "higher"
+        less = row.values[0] < row.values[1] if row.values is not None else row.percent > 0
+        theirs = "lower" if less else "higher"
         return "same" if direction == theirs else "opposite"
 
 
@@ -265,7 +289,9 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         known=known_value, facts=facts, decimal=decimal, million=million, counted=counted,
         listed=listed, catching_up=catching_up, was_run=was_run,
         questions=QUESTIONS, main=MAIN, numbers=NUMBERS, paper=PAPER, sizes=SIZES,
-        main_measures=figures.MAIN_MEASURES, beside=BESIDE, short=SHORT, measures=MEASURES,
+        main_measures=figures.MAIN_MEASURES, beside=BESIDE, short=SHORT,
+        further=FURTHER, answers=ASKED,
+        answer_titles=[MEASURES[name].title for name in ASKED], measures=MEASURES,
         level=LEVEL, reaches={n: half_width(n) for n in (FEWEST_SEEDS, 5)},
         most_seeds=max(map(len, study.runs.values())),
         largest=max(run.record["parameters"] for run in runs),

@@ -26,10 +26,10 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from measures import MEASURES
-from questions import MAIN, PAIR, QUESTIONS, SIZES, Question, was_run
+from questions import MAIN, NUMBERS, PAIR, QUESTIONS, SIZES, Question, was_run
 from records import Arm, Run, Study
 
 from arra_med.eval.formatting import Estimate, decimal, finite, shared_places
@@ -91,10 +91,14 @@ def payloads(study: Study) -> dict[str, Payload]:
         if not was_run(study, question):
             continue
         arms = [(arm, label.replace("`", "")) for arm, label in question.arms]
-        shown = ("fd", "fd_unlabelled", "auroc", "side_agreement")
-        panels = [_arms_panel(study, arms, name) for name in shown]
-        compared = ("fd", "fd_unlabelled")
-        panels += [_differences_panel(study, question.contrasts, name) for name in compared]
+        panels = [
+            panel
+            for name in ("fd", "auroc", "side_agreement", "fd_unlabelled")
+            for panel in (
+                _arms_panel(study, arms, name),
+                _differences_panel(study, question.contrasts, name),
+            )
+        ]
         found[question.slug] = {"panels": panels}
     return {name: _rounded(payload) for name, payload in found.items() if _drawable(payload)}
 
@@ -172,7 +176,7 @@ def _differences_panel(study: Study, contrasts: Sequence[Contrast], measure: str
             kind = "told" if found.verdict.startswith(("lower", "higher")) else "open"
             label = contrast.label.replace("`", "")
             rows.append(_mark(label, kind, found.by_seed, found.seeds))
-    title = f"difference by seed,\n{MEASURES[measure].label}"
+    title = f"{MEASURES[measure].label}: difference by seed"
     return {"title": title, "zero": True, "rows": rows}
 
 
@@ -233,9 +237,12 @@ def _layout() -> ConstrainedLayoutEngine:
 
 
 def _dots(panels: Sequence[Payload]) -> Figure:
-    """Panels side by side, three in a row; those of one row of panels share their rows' order."""
+    """Panels side by side, three in a row, or two if one is of differences.
+
+    Those of one row of panels share their rows' order.
+    """
     panels = [panel for panel in panels if panel["rows"]]
-    columns = min(3, len(panels))
+    columns = min(2 if any(panel["zero"] for panel in panels) else 3, len(panels))
     lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     heights = [max(len(panel["rows"]) for panel in line) * _ROW + 0.75 for line in lines]
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout=_layout())
@@ -271,10 +278,13 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
             1.05, place, decimal(row["mean"], places), va="center", fontsize=8,
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
+    ends = [row["low"] for row in rows if row["low"] is not None]
+    if not panel["zero"] and min(ends, default=0) < 0 <= min(min(row["seeds"]) for row in rows):
+        axes.set_xlim(left=0)  # no distance is below it
     if panel["zero"]:
         axes.axvline(0, color=SOFT, lw=0.9, ls=(0, (3, 2)), zorder=1)
     labels = [
-        textwrap.fill(row["label"], 22, break_on_hyphens=False) if labelled else "" for row in rows
+        textwrap.fill(row["label"], 27, break_on_hyphens=False) if labelled else "" for row in rows
     ]
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.6)
@@ -289,8 +299,10 @@ def _lines(rows: Sequence[Payload]) -> Figure:
     figure = Figure(figsize=(_WIDTH, 5.8 * len(rows)), layout=_layout())
     for top, row in enumerate(rows):
         for place, (name, title) in enumerate(_CURVES):
+            if not row[name]:
+                continue
             axes = figure.add_subplot(2 * len(rows), 3, 6 * top + place + 1)
-            _curve_panel(axes, row[name], log=name.startswith("fd"))
+            _curve_panel(axes, row[name], measure=name)
             axes.set_title(f"{title}, {row['size']}" if len(rows) > 1 else title)
     return figure
 
@@ -301,15 +313,18 @@ def _small(questions: Sequence[Payload]) -> Figure:
     figure = Figure(figsize=(_WIDTH, 2.4 * len(questions)), layout=_layout())
     panels = [(question, measure) for question in questions for measure in _ARM_CURVES]
     for place, (question, measure) in enumerate(panels, start=1):
+        if not question["curves"][measure]:
+            continue
         axes = figure.add_subplot(len(questions), len(_ARM_CURVES), place)
-        _curve_panel(axes, question["curves"][measure], log=measure.startswith("fd"), behind=PAIR)
-        axes.set_title(f"{question['question']}: {titles[measure]}")
+        _curve_panel(axes, question["curves"][measure], measure=measure, behind=PAIR)
+        axes.set_title(f"question {NUMBERS[question['question']]}: {titles[measure]}")
     return figure
 
 
-def _curve_panel(axes: Axes, lines: Payload, *, log: bool, behind: Sequence[str] = ()) -> None:
+def _curve_panel(axes: Axes, lines: Payload, *, measure: str, behind: Sequence[str] = ()) -> None:
     """Thin lines by seed and a thick mean for each arm, named at its end."""
     ends = []
+    marked: set[float] = set()
     looks = iter(_SEVERAL)
     for arm, line in lines.items():
         plain = (SOFT, "o") if arm in behind else (PLAIN, "D") if arm.endswith("none") else None
@@ -324,24 +339,30 @@ def _curve_panel(axes: Axes, lines: Payload, *, log: bool, behind: Sequence[str]
         width = 1.1 if arm in behind else 2
         dots = shape if len(tokens) <= _MARKED else ""
         seen = [t / 1e6 for t in tokens]
+        marked |= set(seen) if dots else set()
         axes.plot(seen, values, color=colour, lw=width, ls=style, marker=dots, ms=2 + 1.2 * width)
         ends.append((values[-1], arm, colour))
     axes.set_xscale("log")
     scales: list[Axis] = [axes.xaxis]
-    if log:
+    if measure.startswith("fd"):
         axes.set_yscale("log")
         scales.append(axes.yaxis)
     for scale in scales:
         scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        scale.set_major_formatter(lambda value, _: f"{value:g}")
+        scale.set_major_formatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:.0f}")
         scale.set_minor_formatter(NullFormatter())
+    if marked:
+        axes.xaxis.set_major_locator(FixedLocator(sorted(marked)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    if measure == "side_agreement":
+        axes.axhline(0.5, color=SOFT, lw=0.9, ls=(0, (1, 2)))
+        axes.text(1.02, 0.5, "chance", va="center", fontsize=8, color=SOFT,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
     axes.tick_params(axis="y", labelsize=8, colors=SOFT)
     axes.grid(color=GRID, lw=0.8)
     axes.set_xlabel("million tokens seen", fontsize=8)
-    if not ends:
-        axes.text(0.5, 0.5, "none recorded", ha="center", color=SOFT, transform=axes.transAxes)
-        return
-    _name_ends(axes, ends)
+    if ends:
+        _name_ends(axes, ends)
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

@@ -18,8 +18,10 @@ from analysis import (
     over_seeds,
     repeats,
     spread,
+    unpaired,
 )
 from records import Study, like_points, load
+from scipy.stats import t as student
 
 T_2 = 4.302652729749464
 """0.975 quantile of Student's t with 2 degrees of freedom: 4 · 0.475 · √(2 / (1 - 4 · 0.475²))."""
@@ -288,3 +290,15 @@ def test_points_that_were_not_diagnosed_are_named(tmp_path: Path, what: str) -> 
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"small-none-seed0.json lacks measures"):
         load(tmp_path)
+
+
+def test_an_interval_as_if_seeds_were_not_paired(tmp_path: Path) -> None:
+    """Variances of 1 and 4, three seeds each: 2 · 5² / (1² + 4²) degrees of freedom."""
+    study = study_of(tmp_path, {"none": [1, 2, 3], "hybnext": [3, 5, 7]})
+    found = unpaired(study, LESS, "fd")
+    half = student.ppf(0.975, 50 / 17) * math.sqrt(5 / 3)
+    assert (found.value, found.n) == (3, 6)
+    assert (found.low, found.high) == (pytest.approx(3 - half), pytest.approx(3 + half))
+    assert (
+        unpaired(study_of(tmp_path / "few", {"none": [1, 2], "hybnext": [3]}), LESS, "fd") is None
+    )
