@@ -74,9 +74,9 @@ def clustered_kid(
     a, b = as_pair(real, generated, least=2)
     constant = within(a, real_patients) if within_real is None else within_real
     sums, first, sizes = _cluster_sums(b, b, patients, patients)
-    across, _, _ = _cluster_sums(b, a, patients, real_patients)
+    across, _, _ = _cluster_sums(b, a, patients, [""] * len(a))
     np.fill_diagonal(sums, 0)
-    to_real = across.sum(axis=1) / len(a)
+    to_real = across[:, 0] / len(a)
 
     def statistic(weights: Array) -> Array:
         drawn = weights[:, first]
