@@ -197,7 +197,7 @@ def require_decoder(tokenizer: ImageTokenizer) -> None:
     Raises:
         RequestError: with the remedy.
     """
-    if not getattr(tokenizer, "can_decode", True):
+    if not tokenizer.can_decode:
         raise RequestError(
             "this model's image tokenizer has an encoder only, as transformers' Chameleon "
             "checkpoints have, so it cannot draw. Get Meta's vqgan.ckpt ('arra-med assets fetch "

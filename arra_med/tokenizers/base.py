@@ -28,6 +28,7 @@ class ImageTokenizer(nn.Module, ABC):
         image_size: side of the square pictures, in pixels.
         grid: ``(rows, columns)`` of codes of one picture.
         channels: 1 or 3.
+        can_decode: whether it has a decoder; some checkpoints carry the encoder alone.
     """
 
     Options: ClassVar[type[Any]]
@@ -35,6 +36,7 @@ class ImageTokenizer(nn.Module, ABC):
     image_size: int
     grid: tuple[int, int]
     channels: int
+    can_decode: bool = True
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -137,13 +139,7 @@ class TrainableTokenizer(ImageTokenizer):
 
 
 class PublishedTokenizer(ImageTokenizer):
-    """A tokenizer that somebody else trained: ``train-tokenizer`` imports it as it is.
-
-    Attributes:
-        can_decode: whether it has a decoder; some checkpoints carry the encoder alone.
-    """
-
-    can_decode: bool = True
+    """A tokenizer that somebody else trained: ``train-tokenizer`` imports it as it is."""
 
     @classmethod
     @abstractmethod

@@ -41,6 +41,12 @@ class Setup:
         self.backbone = section(settings.backbone, "backbone", "train")
         self.tokenizer_folder = settings.paths.folder("tokenizer")
         self.image_tokenizer = load_tokenizer(self.tokenizer_folder)
+        if self.training.preview_every and not self.image_tokenizer.can_decode:
+            raise RequestError(
+                f"training.preview_every is {self.training.preview_every}, but the image tokenizer "
+                f"in {self.tokenizer_folder} has an encoder only, so that it cannot draw: set it "
+                "to 0"
+            )
         backbone, self.text_tokenizer, self.layout = build_backbone(
             self.backbone,
             prompts=[
@@ -149,6 +155,8 @@ class Setup:
         if self.training.warmup_steps >= self.total_steps:
             said += "; the learning rate is never reached: training.warmup_steps is "
             said += f"{self.training.warmup_steps:,}"
+        if not self.image_tokenizer.can_decode:
+            said += "; no previews, as the image tokenizer has no decoder"
         trained, every = parameter_counts(self.model)
         if trained < every:
             said += f"; LoRA: {trained} of {every} parameters are trained"

@@ -307,6 +307,8 @@ class Trainer:
         return self.folder / "previews" / f"step-{step:08d}.png"
 
     def _preview(self, step: int) -> None:
+        if not self.setup.image_tokenizer.can_decode:
+            return
         self.watch.at("preview", step)
         self.engine.eval()
         examples = self.setup.validation_set

@@ -13,6 +13,7 @@ from arra_med.generation.sampling import Sampling
 from arra_med.model.export import load_export
 from arra_med.store import locked
 from arra_med.token_loss import chunked_losses
+from arra_med.tokenizers.monai_vqvae import MonaiVqvae
 from tests.pipeline import arra_med
 from tests.training.ranks import losses, run
 
@@ -137,6 +138,23 @@ def test_two_processes_do_not_share_a_run_folder(pipeline: Path) -> None:
     with locked(folder):
         ranks = run(pipeline / "held.log", *words, code=2)
     assert "another process is writing" in ranks.said(0)
+
+
+def no_decoder(rank: int) -> None:
+    MonaiVqvae.can_decode = False
+    MonaiVqvae.decode = None
+
+
+def test_without_a_decoder_nothing_is_drawn_and_the_run_ends(pipeline: Path) -> None:
+    folder = pipeline / "encoder-only"
+    words = ("train", pipeline / "config.yaml", f"paths.run={folder}")
+    more = "training.preview_every=2"
+    ranks = run(pipeline / "encoder-only.log", *words, more, code=2, prepare=no_decoder)
+    assert "training.preview_every is 2, but the image tokenizer" in ranks.said(0)
+    ranks = run(pipeline / "encoder-only.log", *words, prepare=no_decoder)
+    assert "no previews" in ranks.said(0)
+    assert not (folder / "previews").exists()
+    assert (folder / "export/arra.json").is_file()
 
 
 @pytest.mark.parametrize(
