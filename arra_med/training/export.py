@@ -62,11 +62,16 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     folder = settings.paths.folder("export")
     if settings.paths.export is None and step < mark["total_steps"]:
         folder = run / f"export-{path.name}"
-    if exported_step(folder) == step:
+    there = exported_step(folder)
+    if there == step:
         check_files(folder, "export")
         logger.info("%s is already done", folder)
         return folder
-    refuse_other_step(folder, step)
+    if there is not None:
+        raise RequestError(
+            f"{folder} holds the export of step {there}, this would be step {step}: delete it, or "
+            "choose another folder with paths.export"
+        )
     if found := damage(path, list(mark["files"])):
         raise WorkError(f"{path} is damaged: {found}. Choose another with --checkpoint")
     setup = Setup(settings, inputs)
@@ -103,20 +108,6 @@ def exported_step(folder: Path) -> int | None:
     if not (folder / MANIFEST).is_file():
         return None
     return int(read_json(folder / ARRA)["trained_on"]["steps"])
-
-
-def refuse_other_step(folder: Path, step: int) -> None:
-    """Refuse a folder that holds a finished export of another step.
-
-    Raises:
-        RequestError: naming both.
-    """
-    there = exported_step(folder)
-    if there is not None and there != step:
-        raise RequestError(
-            f"{folder} holds the export of step {there}, this would be step {step}: delete it, or "
-            "choose another folder with paths.export"
-        )
 
 
 def _chosen(folder: Path, name: str | None) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from arra_med.config import dump
-from arra_med.errors import WorkError
+from arra_med.errors import RequestError, WorkError
 from arra_med.settings import Settings, section
 from arra_med.store import (
     canonical_json,
@@ -19,7 +19,7 @@ from arra_med.store import (
 )
 from arra_med.training.checkpoints import complete_checkpoints, read_mark
 from arra_med.training.engine import start_processes
-from arra_med.training.export import exported_step, refuse_other_step
+from arra_med.training.export import exported_step
 from arra_med.training.faults import Watch
 from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
 from arra_med.training.memory import out_of_memory
@@ -38,15 +38,22 @@ def train(settings: Settings, *, device: torch.device) -> Path:
 
     Raises:
         FileNotFoundError: if a stage before this one was not run.
-        RequestError: if settings and data contradict each other.
+        RequestError: if settings and data contradict each other, or there is an export already that
+            is not this run's last.
         WorkError: if the loss is not finite, the disk is full, or a rank failed.
         PreemptedError: if a signal asked to stop; the checkpoint is written.
     """
     inputs = Inputs(settings)
     identity = check_run_folder(settings, inputs)
     export = settings.paths.folder("export")
+    folder = settings.paths.folder("run")
     step = exported_step(export)
-    if step is not None and _is_last(settings.paths.folder("run"), step):
+    if step is not None:
+        if not _ended(folder, step):
+            raise RequestError(
+                f"{export} holds an export of step {step}, with which the run in {folder} did not "
+                "end: delete it, or choose another folder with paths.export"
+            )
         check_files(export, "export")
         logger.info("%s is already done", export)
         return export
@@ -55,10 +62,8 @@ def train(settings: Settings, *, device: torch.device) -> Path:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    folder = settings.paths.folder("run")
     with StopSignals() as signals, Watch(timeout) as watch:
         setup = Setup(settings, inputs)
-        refuse_other_step(export, setup.total_steps)
         try:
             trainer = Trainer(
                 setup, device=device, rank=rank, world_size=world_size, signals=signals, watch=watch
@@ -79,8 +84,10 @@ def train(settings: Settings, *, device: torch.device) -> Path:
     return export
 
 
-def _is_last(run: Path, step: int) -> bool:
-    """Whether an export of ``step`` is the run's last; so is any where no checkpoint is left."""
+def _ended(run: Path, step: int) -> bool:
+    """Whether a run ended with ``step``: with any, where it left a record and no checkpoint."""
+    if not (run / RUN_RECORD).is_file():
+        return False
     found = complete_checkpoints(run / "checkpoints")
     mark = read_mark(found[-1]) if found else None
-    return mark is None or mark["total_steps"] == step
+    return mark is None or mark["step"] == mark["total_steps"] == step

@@ -71,6 +71,24 @@ def test_a_checkpoint_exports_what_training_exports(
     assert main([*arguments, "--checkpoint", "step-00000004"]) == 2
 
 
+def test_another_runs_export_is_not_taken_for_this_runs(pipeline: Path) -> None:
+    export = pipeline / "shared-export"
+    words = ["train", str(pipeline / "config.yaml"), *SETTINGS, f"paths.export={export}"]
+    words.append("training.zero_stage=0")
+    first, second, third = (
+        [*words, f"paths.run={pipeline}/shared-{number}", f"training.learning_rate={rate}"]
+        for number, rate in enumerate(("1e-3", "2e-3", "3e-3"))
+    )
+    log = pipeline / "shared.log"
+    stop = functools.partial(at_step, 3, signal.SIGUSR1, 0)
+    run(log, *first, code=75, prepare=stop)  # pre-empted; meanwhile another run ends
+    run(log, *second)
+    for arguments in (first, third):
+        ranks = run(log, *arguments, code=2)
+        assert "holds an export of step 6, with which the run in" in ranks.said(0)
+    assert "already done" in run(log, *second).said(0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_two_ranks_then_one_then_two(pipeline: Path, stage: int) -> None:
