@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ from arra_med.errors import WorkError
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for one another: torch's half an hour is less than a part may take."""
 
 
 def available_cores() -> int:
@@ -34,6 +38,18 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """While this lasts, the processes of ``torchrun`` can wait for one another, over gloo."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def process_context(*modules: str) -> ForkServerContext:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from arra_med.errors import RequestError, WorkError
-from arra_med.parallel import available_cores
+from arra_med.parallel import available_cores, process_group
 from arra_med.picture_loader import Batch, load_pictures
 from arra_med.progress import Progress
 from arra_med.settings import Features
@@ -115,8 +115,7 @@ def extract_in_processes(
     if str(device) == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)  # where memory is pinned, too
-    torch.distributed.init_process_group("gloo")
-    try:
+    with process_group():
         plugin, options = plugin_of(settings), settings.teacher.options
         if rank == 0 and issubclass(plugin, FittedTeacher) and not plugin.is_fitted(options):
             plugin.fit(options, prepared, device)
@@ -126,8 +125,6 @@ def extract_in_processes(
         if rank == 0:  # every part is there: this joins them
             extract_features(settings, prepared, device)
         return folder
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def _write_parts(

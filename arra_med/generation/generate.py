@@ -21,6 +21,7 @@ from arra_med.generation.prompts import PromptSet, choose_prompts
 from arra_med.generation.sheet import NAME, write_sheet
 from arra_med.generation.source import find_source
 from arra_med.generation.write import PartQueue, scratch
+from arra_med.parallel import process_group
 from arra_med.progress import Progress
 from arra_med.settings import Generation, Settings
 from arra_med.store import PartWriter, Shard
@@ -104,14 +105,11 @@ def generate_in_processes(settings: Settings, folder: Path, *, device: torch.dev
     if device.type == "cuda" and ":" not in str(device):
         device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("gloo")
-    try:
+    with process_group():
         generate(settings, folder, device=device, shard=Shard(rank, world))
         torch.distributed.barrier()
         if rank == 0:  # every part is there: this joins them, without loading the model
             generate(settings, folder, device=device)
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 class _Job:

@@ -5,26 +5,25 @@ that a checkpoint is due. They exchange a few numbers over gloo, on the CPU: the
 waited for.
 """
 
-from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import distributed
 
-_TIMEOUT = timedelta(days=7)
-"""None of its own: how long a rank may take is for :mod:`arra_med.training.faults` to say."""
+from arra_med.parallel import PATIENCE
 
 
 class Agreement:
     """Exchange between the ranks that does not touch the GPU.
 
-    Every rank constructs it and calls it at the same places.
+    Every rank constructs it and calls it at the same places. How long a rank may take is for
+    :mod:`arra_med.training.faults` to say.
     """
 
     def __init__(self) -> None:
         self._group: Any = None
         if distributed.get_world_size() > 1:
-            self._group = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
+            self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     def largest(self, *values: int) -> list[int]:
         """Of each value the largest that a rank gave, on every rank the same."""
