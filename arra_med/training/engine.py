@@ -44,12 +44,7 @@ def start_processes(device: torch.device, *, timeout_minutes: float = 30) -> tup
     if "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         _join_by_slurm()
     elif "RANK" not in os.environ:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in alone.items()})
-        os.environ["MASTER_ADDR"] = "127.0.0.1"
+        _join_nobody(device)
     deepspeed_log = logging.getLogger("DeepSpeed")
     deepspeed_log.setLevel(logging.WARNING)
     for handler in deepspeed_log.handlers:
@@ -61,6 +56,16 @@ def start_processes(device: torch.device, *, timeout_minutes: float = 30) -> tup
         verbose=False,
     )
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _join_nobody(device: torch.device) -> None:
+    """Take the place of the only process, on the GPU that was asked for."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": device.index or 0, "WORLD_SIZE": 1, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in alone.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
 
 
 def _join_by_slurm() -> None:
