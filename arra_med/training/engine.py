@@ -175,6 +175,11 @@ def make_engine(
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise RequestError(f"DeepSpeed refuses training.deepspeed: {'; '.join(wrong)}") from error
+    if training.zero_stage == 0 and engine.optimizer is not engine.basic_optimizer:
+        # DeepSpeed's 16-bit optimizer makes room for the moments by a step without gradients, which
+        # decays the weights and is counted: corrected for it, the first real steps come out short.
+        engine.basic_optimizer.state.clear()
+        engine.optimizer.refresh_fp32_params()
     if world_size == 1 and training.zero_stage == 0:
         # There is nobody to average with, but every gradient would be copied twice.
         engine.enable_backward_allreduce = False

@@ -19,6 +19,7 @@ from tests.training.ranks import losses, run
 
 TOLERANCE = 2e-5
 """Relative, float32: sums are taken in another order."""
+BF16 = "training.precision=bf16"
 
 
 def train(pipeline: Path, name: str, *overrides: str, processes: int = 1) -> Path:
@@ -143,6 +144,14 @@ def test_two_processes_do_not_share_a_run_folder(pipeline: Path) -> None:
 def no_decoder(rank: int) -> None:
     MonaiVqvae.can_decode = False
     MonaiVqvae.decode = None
+
+
+def test_stage_0_in_16_bits_learns_what_stage_1_does(pipeline: Path) -> None:
+    runs = [
+        losses(train(pipeline, f"bf16-{stage}", BF16, f"training.zero_stage={stage}"))
+        for stage in (0, 1)
+    ]
+    assert runs[0] == pytest.approx(runs[1], rel=5e-4)
 
 
 def test_without_a_decoder_nothing_is_drawn_and_the_run_ends(pipeline: Path) -> None:
