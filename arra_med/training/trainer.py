@@ -234,11 +234,11 @@ class Trainer:
     def _log_window(self, step: int) -> dict[str, float]:
         """Log the means since the last log; returns them."""
         values = self._means(step)
-        norm = float(self.engine.get_global_grad_norm() or 0.0)
-        if self.agreement.largest(int(not math.isfinite(norm)))[0]:
+        norm = self.engine.get_global_grad_norm()  # None with an AdamW that DeepSpeed did not wrap
+        if self.agreement.largest(int(norm is not None and not math.isfinite(norm)))[0]:
             self._check_gradient(step)
-        else:
-            values["gradient_norm"] = norm
+        elif norm is not None:
+            values["gradient_norm"] = float(norm)
         elapsed, self._logged = time.monotonic() - self._logged, time.monotonic()
         values["samples_per_second"] = float(self._window[-1]) * self.training.batch_size / elapsed
         values["learning_rate"] = self.training.learning_rate * learning_rate_factor(

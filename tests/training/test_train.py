@@ -85,6 +85,15 @@ def test_alignment_has_its_own_line_and_is_on_by_default(one_process: Path) -> N
     )
 
 
+def test_a_gradient_norm_that_nobody_measured_is_not_logged(
+    pipeline: Path, one_process: Path
+) -> None:
+    assert "gradient_norm" not in (one_process / "metrics.jsonl").read_text()
+    sharded = train(pipeline, "norm", "training.max_steps=1")
+    (line, _) = (json.loads(line) for line in (sharded / "metrics.jsonl").open())
+    assert line["gradient_norm"] > 1
+
+
 def test_the_run_folder_is_complete(one_process: Path) -> None:
     names = {path.relative_to(one_process).as_posix() for path in one_process.rglob("*")}
     assert {
