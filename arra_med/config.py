@@ -10,7 +10,6 @@ dataclass.
 """
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -20,7 +19,7 @@ from typing import Any, Literal, TypeVar, Union, cast
 
 import yaml
 
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, did_you_mean
 from arra_med.registry import Registry
 
 T = TypeVar("T")
@@ -35,6 +34,7 @@ class PluginConfig:
 
 
 _ENDS = (yaml.BlockEndToken, yaml.StreamEndToken)  # they may lie behind a comment
+_SUFFIXES = (".yaml", ".yml")
 _PLACEHOLDERS = ("output", "prepared")
 """Entries of ``paths`` that any text may contain in braces."""
 
@@ -92,7 +92,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A file's mapping over that of the file it includes; ``above`` are the files including it."""
     if not path.is_file():
         by = f", which {above[-1]} includes" if above else ""
-        raise FileNotFoundError(f"no configuration file at {path}{by}")
+        raise FileNotFoundError(f"no configuration file at {path}{by}{_instead(path)}")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -110,6 +110,17 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if below.resolve() in [file.resolve() for file in above]:
         raise RequestError(f"{path}: include: {included} includes this file itself")
     return _laid_over(_read(below, above), tree)
+
+
+def _instead(path: Path) -> str:
+    """What may have been meant by ``path``, which is no file."""
+    if path.is_dir():
+        held = ", ".join(sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES))
+        return f": it is a folder, which holds {held or 'none'}"
+    if path.suffix not in _SUFFIXES:
+        return ": expected a YAML file; a model is named in it, as backbone.pretrained"
+    beside = [file.name for file in path.parent.glob("*") if file.suffix in _SUFFIXES]
+    return did_you_mean(path.name, beside)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -209,8 +220,7 @@ def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # no
     hints = typing.get_type_hints(kind)
     for key in tree:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), list(fields), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
+            hint = did_you_mean(str(key), fields) or f"; known: {', '.join(fields)}"
             errors.append(f"{_join(path, str(key))}: unknown key{hint}")
     values: dict[str, Any] = {}
     before = len(errors)
@@ -276,11 +286,8 @@ def _value(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa:
     if origin is Literal:
         if value in arguments:
             return value
-        near = difflib.get_close_matches(str(value), [str(a) for a in arguments], n=1)
-        hint_text = f"; did you mean {near[0]!r}?" if near else ""
-        errors.append(
-            f"{path}: {value!r} is not one of {', '.join(map(repr, arguments))}{hint_text}"
-        )
+        nearest = did_you_mean(str(value), map(str, arguments))
+        errors.append(f"{path}: {value!r} is not one of {', '.join(map(repr, arguments))}{nearest}")
         return None
     if dataclasses.is_dataclass(hint):
         return _dataclass(hint, value, path, errors)

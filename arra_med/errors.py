@@ -5,6 +5,9 @@ given, what was expected and what to do. ``WorkError``: the request was sound an
 failed (exit code 1).
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class RequestError(ValueError):
     """The request is wrong: a setting, a path, a file's content. Exit code 2."""
@@ -12,6 +15,12 @@ class RequestError(ValueError):
 
 class WorkError(RuntimeError):
     """The request is right and the work failed. Exit code 1."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` with the nearest of ``known``; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 EXIT_PREEMPTED = 75

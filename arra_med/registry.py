@@ -4,13 +4,12 @@ Built-in plug-ins are listed here; third parties add theirs through entry points
 this package. Nothing is imported before it is asked for.
 """
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, did_you_mean
 
 
 class Registry:
@@ -60,10 +59,9 @@ class Registry:
         """
         names = self.names()
         if name not in self._targets:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            nearest = did_you_mean(name, names) or "."
             raise RequestError(
-                f"no {self.kind} is called {name!r}.{hint} Known: {', '.join(names)}."
+                f"no {self.kind} is called {name!r}{nearest} Known: {', '.join(names)}."
             )
         plugin = _import(self._targets[name], f"{self.kind} {name!r}")
         base = _import(self._base, f"the base of every {self.kind}")

@@ -24,7 +24,9 @@ def test_list_and_its_errors(capsys: pytest.CaptureFixture[str], caplog) -> None
     assert "biomedclip" in out
     assert run(capsys, "list", "teachers")[1].startswith("teachers: ")
     assert run(capsys, "list", "pupils")[0] == 2
-    assert "expected one of datasets" in caplog.text
+    assert "no kind 'pupils'. Known: datasets" in caplog.text
+    assert run(capsys, "list", "teacher")[0] == 2
+    assert "did you mean 'teachers'?" in caplog.text
 
 
 def test_info_of_a_folder(capsys: pytest.CaptureFixture[str], prepared: PreparedFolder) -> None:
@@ -34,6 +36,28 @@ def test_info_of_a_folder(capsys: pytest.CaptureFixture[str], prepared: Prepared
     assert run(capsys, "info", prepared.folder / "nowhere")[0] == 2
     (prepared.folder / "samples.parquet").write_bytes(b"")
     assert run(capsys, "info", prepared.folder, "--verify")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("evalute run.yaml", "'evalute' is unknown; did you mean 'evaluate'? Known: ingest, "),
+        ("assets fetsch all", "'fetsch' is unknown; did you mean 'fetch'? Known: list, fetch"),
+        ("xyz", "'xyz' is unknown. Known: ingest, "),
+        (
+            "train run.yaml --epochs 3",
+            "--epochs 3; a setting is overridden as key=value; 'arra-med",
+        ),
+        ("list teachers --all", "arguments: --all; 'arra-med list --help' lists the options"),
+    ],
+)
+def test_a_mistyped_word_gets_a_way_out(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_overrides_may_stand_behind_a_shard(

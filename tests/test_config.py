@@ -85,6 +85,27 @@ def test_overrides_follow_the_same_rules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ara.yaml", r"at .*ara\.yaml; did you mean 'arra\.yaml'\?"),
+        ("hospital-films.yaml", r"films\.yaml$"),
+        ("recipes", r"recipes: it is a folder, which holds a\.yml, arra\.yaml$"),
+        ("empty", "empty: it is a folder, which holds none$"),
+        ("facebook/chameleon-7b", "expected a YAML file; a model is named in it"),
+    ],
+)
+def test_what_is_no_file_is_answered_with_what_may_be_meant(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    for folder in ("recipes", "empty"):
+        (tmp_path / folder).mkdir()
+    for file in ("arra.yaml", "recipes/arra.yaml", "recipes/a.yml", "recipes/notes.txt"):
+        (tmp_path / file).touch()
+    with pytest.raises(FileNotFoundError, match=message):
+        config.load(Outer, tmp_path / name)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: 1\na: 2", "a stands here twice"),
@@ -115,7 +136,7 @@ def test_plug_in_options_are_checked_like_the_rest() -> None:
     )
     assert read.ingest is not None
     assert read.ingest.dataset.name == "table"
-    with pytest.raises(RequestError, match=r"ingest\.dataset\.name.*Did you mean 'table'"):
+    with pytest.raises(RequestError, match=r"ingest\.dataset\.name.*did you mean 'table'"):
         settings(ingest={"dataset": {"name": "tabel"}})
     with pytest.raises(RequestError, match=r"ingest\.dataset\.rooot: unknown key"):
         settings(ingest={"dataset": {"name": "deepeyenet", "root": "r", "rooot": "r"}})

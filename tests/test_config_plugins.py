@@ -26,7 +26,7 @@ def test_a_list_of_plug_ins_is_read_and_written_back():
     ("value", "message"),
     [
         ({"name": "cnn"}, "judges: expected a list of judges"),
-        ([{"name": "cnn", "weights": "a"}, {"name": "cnm"}], r"judges\[1\].name: .*Did you mean"),
+        ([{"name": "cnn", "weights": "a"}, {"name": "cnm"}], r"judges\[1\].name: .*did you mean"),
         ([{"name": "cnn", "weight": "a"}], r"judges\[0\].weight: unknown key"),
     ],
 )

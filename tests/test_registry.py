@@ -11,7 +11,9 @@ def registry(**builtin: str) -> Registry:
 
 
 def test_unknown_names_get_the_nearest_one() -> None:
-    with pytest.raises(RequestError, match=r"no thing is called 'aple'. Did you mean 'apple'"):
+    with pytest.raises(
+        RequestError, match=r"no thing is called 'aple'; did you mean 'apple'\? Known"
+    ):
         registry(apple="a:b", pear="c:d").get("aple")
 
 

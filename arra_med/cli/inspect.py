@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arra_med.assets.folder import asset_path, human_size
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, did_you_mean
 from arra_med.registry import REGISTRIES
 from arra_med.store import MANIFEST, PARTIAL, canonical_json, read_manifest, verify
 
@@ -23,7 +23,8 @@ def list_plugins(options: argparse.Namespace) -> None:
         RequestError: if there is no such kind.
     """
     if options.kind is not None and options.kind not in REGISTRIES:
-        raise RequestError(f"no kind {options.kind!r}: expected one of {', '.join(REGISTRIES)}")
+        nearest = did_you_mean(options.kind, REGISTRIES) or "."
+        raise RequestError(f"no kind {options.kind!r}{nearest} Known: {', '.join(REGISTRIES)}.")
     for kind in [options.kind] if options.kind else REGISTRIES:
         sys.stdout.write(f"{kind}: {', '.join(REGISTRIES[kind].names())}\n")
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from arra_med._version import __version__
 from arra_med.cli import assets, preflight
@@ -23,7 +24,9 @@ from arra_med.errors import (
     PreemptedError,
     RequestError,
     WorkError,
+    did_you_mean,
 )
+from arra_med.registry import REGISTRIES
 
 logger = logging.getLogger("arra_med")
 
@@ -58,9 +61,19 @@ once. torchrun hands SIGTERM on, kills after 30 seconds, and itself ends with co
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Suggests the nearest verb or action for a mistyped one."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - argparse's
+        if action.choices is not None and value not in action.choices:
+            nearest = did_you_mean(value, action.choices) or "."
+            known = ", ".join(action.choices)
+            raise argparse.ArgumentError(action, f"{value!r} is unknown{nearest} Known: {known}.")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line's parser."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="arra-med",
         description="Language models that draw medical images, and how well they draw.",
         epilog=_EPILOG,
@@ -106,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
     plugins = verbs.add_parser("list", help="list the plug-ins", parents=[common])
     plugins.add_argument(
-        "kind", nargs="?", help="datasets, tokenizers, teachers, judges, extractors"
+        "kind", nargs="?", help=f"one of {', '.join(REGISTRIES)}; all of them if not given"
     )
     assets.add_parser(verbs, common)
     preflight.add_parser(verbs, common)
@@ -198,7 +211,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     strange = [word for word in rest if word.startswith("-") or "=" not in word]
     if strange or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+        how = "; a setting is overridden as key=value" if hasattr(options, "overrides") else ""
+        parser.error(
+            f"unrecognized arguments: {' '.join(strange or rest)}{how}; "
+            f"'arra-med {options.verb} --help' lists the options"
+        )
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options

@@ -1,11 +1,11 @@
 """Settings of training under DeepSpeed."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from arra_med.errors import did_you_mean
 from arra_med.settings.checks import not_negative, positive
 
 _OURS = {
@@ -47,9 +47,8 @@ def check_passed_through(given: Mapping[str, Any]) -> None:
     ]
     for name in given:
         if name not in _PASSED_THROUGH and name not in _OURS:
-            near = difflib.get_close_matches(name, _PASSED_THROUGH, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            wrong.append(f"training.deepspeed has no setting {name!r}{hint}")
+            nearest = did_you_mean(name, _PASSED_THROUGH)
+            wrong.append(f"training.deepspeed has no setting {name!r}{nearest}")
     if wrong:
         raise ValueError("; ".join(wrong))
 
