@@ -62,7 +62,7 @@ def json_files(root: Path) -> dict[Split, Path]:
         RequestError: if two files claim a split.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"no DeepEyeNet folder at {root}")
+        raise FileNotFoundError(f"no DeepEyeNet folder at {root}: correct ingest.dataset.root")
     found: dict[Split, Path] = {}
     for path in sorted(root.glob("*.json")):
         split = splits.normalise_split(path.stem.rpartition("_")[2])

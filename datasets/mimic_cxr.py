@@ -115,9 +115,11 @@ class MimicCxr(DatasetAdapter):
         self.options = options
         self._views = views.wanted_views(options.views)
         self._index: MimicIndex | None = None
-        for folder in (options.root, options.reports or options.root):
-            if not folder.is_dir():
-                raise FileNotFoundError(f"no MIMIC-CXR folder at {folder}")
+        for name, folder in {"root": options.root, "reports": options.reports}.items():
+            if folder is not None and not folder.is_dir():
+                raise FileNotFoundError(
+                    f"no MIMIC-CXR folder at {folder}: correct ingest.dataset.{name}"
+                )
         self._sources = Sources(
             root=options.root,
             reports=options.reports or options.root,

@@ -124,7 +124,10 @@ def open_pictures(
             pictures that are not square cannot be brought to the real ones' shape.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"the pictures of {name!r}: no folder at {folder}")
+        raise FileNotFoundError(
+            f"the pictures of {name!r}: no folder at {folder}: draw them with 'arra-med generate', "
+            "or correct the path"
+        )
     if (folder / MANIFEST).is_file():
         if table is not None:
             raise RequestError(

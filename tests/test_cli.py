@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, nothing half-written."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -102,6 +103,28 @@ def test_validate_prints_what_it_resolved(
     assert code == 0
     assert "seed: 5" in out
     assert f"weights: {tmp_path}/teacher" in out
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        (FileNotFoundError("no table at a.csv"), "error: no table at a.csv", 2),
+        (FileNotFoundError(errno.ENOENT, "no", "/proc/p"), "cannot use this path: [Errno 2] no", 2),
+        (PermissionError(errno.EACCES, "no", "/etc/p"), "cannot use this path: [Errno 13] no", 2),
+        (OSError(errno.EROFS, "no", "/mnt/p"), "cannot use this path: [Errno 30] no: '/mnt/p'", 2),
+        (OSError(errno.ENOSPC, "no"), "the disk is full: make room", 1),
+        (OSError(errno.EIO, "no"), "error: [Errno 5] no", 1),
+    ],
+)
+def test_what_the_system_refuses_is_told_from_work_that_failed(
+    monkeypatch: pytest.MonkeyPatch, caplog, error: OSError, message: str, code: int
+) -> None:
+    def raises(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("arra_med.cli.inspect.list_plugins", raises)
+    assert main(["list"]) == code
+    assert message in caplog.text
 
 
 def test_sigterm_ends_a_verb_with_the_usual_code(

@@ -168,7 +168,7 @@ def _add_generate_options(verb: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = _parse(arguments)
+    options = parse(arguments)
     level = logging.WARNING if options.quiet else logging.INFO
     if process_rank() > 0:
         level = logging.ERROR  # rank 0 speaks for all
@@ -190,22 +190,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PreemptedError as stop:
         logger.warning("%s", stop)
         return EXIT_PREEMPTED
-    except (RequestError, FileNotFoundError) as error:
+    except RequestError as error:
         return _fail(str(error), 2, debug=options.debug)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        return _fail(f"cannot use this path: {error}", 2, debug=options.debug)
     except WorkError as error:
         return _fail(str(error), 1, debug=options.debug)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "the disk is full: make room and run the same command again" if full else error
-        return _fail(str(hint), 1, debug=options.debug)
+        return _fail(*_of_the_system(error), debug=options.debug)
     except Exception as error:  # noqa: BLE001 - the last boundary: every failure ends in one line
         return _fail(f"{type(error).__name__}: {error}", 1, debug=options.debug)
     return 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+_WRONG_PATH = (
+    errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS
+)  # fmt: skip
+
+
+def _of_the_system(error: OSError) -> tuple[str, int]:
+    """Message and exit code of an error that opening, reading or writing a file ended with."""
+    if isinstance(error, FileNotFoundError) and error.errno is None:
+        return str(error), 2  # ours, in words
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: make room and run the same command again", 1
+    if error.errno in _WRONG_PATH:
+        return f"cannot use this path: {error}", 2
+    return str(error), 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse; settings to override may also stand behind ``--shard``."""
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)

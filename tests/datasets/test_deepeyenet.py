@@ -191,7 +191,7 @@ def test_what_is_no_deepeyenet_json_is_refused(tmp_path, text):
 
 
 def test_missing_folder_and_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no DeepEyeNet folder"):
+    with pytest.raises(FileNotFoundError, match=r"no DeepEyeNet folder.*correct ingest"):
         adapter(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"no DeepEyeNet_train\.json"):
         adapter(tmp_path)

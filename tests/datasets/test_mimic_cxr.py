@@ -139,8 +139,12 @@ def test_missing_and_ambiguous_tables_are_named(tmp_path):
     (root / "mimic-cxr-2.1.0-metadata.csv").write_bytes(table.read_bytes())
     with pytest.raises(RequestError, match="keep one"):
         items(root, splits="by-patient")
-    with pytest.raises(FileNotFoundError, match="no MIMIC-CXR folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no MIMIC-CXR folder.*correct ingest\.dataset\.root"
+    ):
         items(root / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"nowhere: correct ingest\.dataset\.reports"):
+        items(root, reports=root / "nowhere")
 
 
 def test_a_broken_table_names_the_line(tmp_path):
