@@ -66,7 +66,8 @@ class Paths:
         output: the run's root folder.
         prepared: written by ``ingest``.
         tokenizer: written by ``train-tokenizer``.
-        run: written by ``train``; the model for ``generate`` is ``<run>/export``.
+        run: written by ``train``.
+        export: the model that ``generate`` draws with; by default ``<run>/export``.
         generated: written by ``generate``.
         evaluation: written by ``evaluate`` and ``report``.
     """
