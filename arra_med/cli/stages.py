@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> None:
     """Load the configuration, run the stage named by ``options.verb`` and print where it wrote."""
-    overrides = [*options.overrides, *_flags_as_overrides(options)]
+    overrides = [*options.overrides, *flags_as_overrides(options)]
     settings = config.load(Settings, options.config, overrides)
     if options.verb == "validate":
         sys.stdout.write(config.dump(settings))
@@ -60,7 +60,7 @@ def _dry_run(settings: Settings, options: argparse.Namespace) -> bool:
     return True
 
 
-def _flags_as_overrides(options: argparse.Namespace) -> list[str]:
+def flags_as_overrides(options: argparse.Namespace) -> list[str]:
     """``generate``'s own flags, as the settings they stand for."""
     names = {"prompt": "prompt", "prompts": "prompts", "num": "images_per_prompt"}
     given = {name: getattr(options, flag, None) for flag, name in names.items()}
