@@ -212,7 +212,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         )
 
 
-def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401
+def _dataclass(kind: Any, tree: Any, path: str, errors: list[str], of: str = "") -> Any:  # noqa: ANN401
     if not isinstance(tree, Mapping):
         errors.append(f"{path or 'the file'}: expected a section, found {_name(tree)}")
         return None
@@ -221,7 +221,7 @@ def _dataclass(kind: Any, tree: Any, path: str, errors: list[str]) -> Any:  # no
     for key in tree:
         if key not in fields:
             hint = did_you_mean(str(key), fields) or f"; known: {', '.join(fields)}"
-            errors.append(f"{_join(path, str(key))}: unknown key{hint}")
+            errors.append(f"{_join(path, str(key))}: unknown key{of}{hint}")
     values: dict[str, Any] = {}
     before = len(errors)
     for name, field in fields.items():
@@ -264,7 +264,7 @@ def _plugin(registry: Registry, tree: Any, path: str, errors: list[str]) -> Any:
         errors.append(f"{path}.name: {error}")
         return None
     rest = {key: value for key, value in tree.items() if key != "name"}
-    options = _dataclass(plugin.Options, rest, path, errors)
+    options = _dataclass(plugin.Options, rest, path, errors, f" of {tree['name']!r}")
     return None if options is None else PluginConfig(name=tree["name"], options=options)
 
 

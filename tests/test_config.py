@@ -138,7 +138,9 @@ def test_plug_in_options_are_checked_like_the_rest() -> None:
     assert read.ingest.dataset.name == "table"
     with pytest.raises(RequestError, match=r"ingest\.dataset\.name.*did you mean 'table'"):
         settings(ingest={"dataset": {"name": "tabel"}})
-    with pytest.raises(RequestError, match=r"ingest\.dataset\.rooot: unknown key"):
+    with pytest.raises(
+        RequestError, match=r"ingest\.dataset\.rooot: unknown key of 'deepeyenet'; did"
+    ):
         settings(ingest={"dataset": {"name": "deepeyenet", "root": "r", "rooot": "r"}})
 
 
