@@ -35,6 +35,7 @@ from arra_med.store.files import (
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS, _REMIND_SECONDS = 1.0, 60.0
+_BUSY = "another process is writing {}: wait for it, or choose another folder"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder / "lock") as descriptor:
         if not try_lock(descriptor):
-            raise RequestError(f"another process is writing {folder}")
+            raise RequestError(_BUSY.format(folder))
         yield
 
 
@@ -250,11 +251,11 @@ class PartWriter:
         alone = try_lock(descriptor)
         if self.shard is None:
             if not alone:
-                raise RequestError(f"another process is writing {self.folder}")
+                raise RequestError(_BUSY.format(self.folder))
             return True
         if not alone and not try_lock(descriptor, fcntl.LOCK_SH):
             raise RequestError(
-                f"another process is writing {self.folder}, and not as a shard of it"
+                f"another process is writing {self.folder}, and not as a shard of it: wait for it"
             )
         locks = {path.name for path in self.partial.glob("shard-*.lock")}
         others = {name for name in locks if not name.endswith(f"-of-{self.shard.count}.lock")}
@@ -269,7 +270,10 @@ class PartWriter:
             )
         own = self.partial / f"shard-{self.shard.index}-of-{self.shard.count}.lock"
         if not try_lock(self._held.enter_context(_opened(own))):
-            raise RequestError(f"another process is writing shard {self.shard} of {self.folder}")
+            raise RequestError(
+                f"another process is writing shard {self.shard} of {self.folder}: wait for it, or "
+                "take another shard"
+            )
         return alone
 
     def _agree_on_plan(self, alone: bool) -> None:
