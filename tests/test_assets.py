@@ -194,6 +194,12 @@ def test_a_published_model_that_draws_is_needed_and_an_export_is_not(tmp_path: P
     assert [asset.name for asset in needed(trains)] == [str(tmp_path)]
 
 
+def test_a_diffusers_pipeline_is_needed(tmp_path: Path) -> None:
+    for pipeline, source in (("stabilityai/sd-turbo", "hub"), (str(tmp_path), "local")):
+        draws = load(Settings, config(tmp_path, ""), [f"generation.diffusers.pipeline={pipeline}"])
+        assert [(a.name, a.source) for a in needed(draws)] == [(pipeline, source)]
+
+
 def test_needs_of_judges_and_extractors(tmp_path: Path) -> None:
     """By the asset's name, by default, and of the plug-in that an option names."""
     own, raw = tmp_path / "own", tmp_path / "inception.pth"

@@ -47,11 +47,13 @@ def _all(settings: Settings) -> Iterator[Asset]:
     if settings.features is not None:
         yield from _of_plugin(settings.features.teacher, TEACHERS, "teacher")
     if settings.backbone is not None and settings.backbone.pretrained is not None:
-        yield _of_backbone(settings.backbone.pretrained)
+        yield _of_model(settings.backbone.pretrained)
     export = settings.paths.export
     trained_here = settings.backbone is not None  # then the export is a folder of this run
     if not trained_here and export is not None and is_name(str(export)) and not export.is_dir():
-        yield _of_backbone(export)
+        yield _of_model(export)
+    if settings.generation.diffusers is not None:
+        yield _of_model(settings.generation.diffusers.pipeline)
     if settings.evaluation is not None:
         for judge in settings.evaluation.judges:
             yield from _of_plugin(judge, JUDGES, "judge")
@@ -95,7 +97,7 @@ def _of_weights(weights: Path | None, kind: Kind) -> Iterator[Asset]:
         yield local(Path(text.removeprefix(LOCAL)), kind)
 
 
-def _of_backbone(pretrained: Path) -> Asset:
+def _of_model(pretrained: Path) -> Asset:
     """A folder if there is one, else a hub repository if it has the form of one."""
     if not pretrained.is_dir() and is_name(str(pretrained)):
         return dataclasses.replace(resolve(str(pretrained)), kinds=("backbone",))
