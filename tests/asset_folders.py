@@ -83,7 +83,10 @@ class FakeHub:
         self.calls: list[tuple[str, str, list[str]]] = []
         self.failures: list[Exception] = []
         self.lost_after_one_file = False
-        patch.setattr(huggingface_hub, "HfApi", lambda: self)
+        # its method, not the class: modules that are imported meanwhile use that as a type
+        patch.setattr(
+            huggingface_hub.HfApi, "model_info", lambda _, *a, **k: self.model_info(*a, **k)
+        )
         patch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
 
     def add(self, name: str, revision: str, files: Mapping[str, bytes]) -> None:
