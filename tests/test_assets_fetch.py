@@ -63,6 +63,23 @@ def test_code_is_never_taken_and_pickles_only_for_want_of_safetensors() -> None:
     assert choose(["x.py"], ("*.py",)) == []
 
 
+def test_of_a_diffusers_pipeline_every_model_is_taken_once() -> None:
+    wanted = [
+        "model_index.json",
+        "safety_checker/config.json",
+        "safety_checker/pytorch_model.bin",
+        "scheduler/scheduler_config.json",
+        "tokenizer/merges.txt",
+        "unet/config.json",
+        "unet/model-00001-of-00002.safetensors",
+    ]
+    left = [
+        "README.md", "sd.safetensors", "v1.ckpt", "unet/model-00001-of-00002.fp16.safetensors",
+        "unet/model.bin", "unet/own.py", "safety_checker/pytorch_model.fp16.bin",
+    ]  # fmt: skip
+    assert choose(left + wanted, catalogue.DEFAULT_PATTERNS) == wanted
+
+
 def test_one_exact_commit_with_every_hash(root: Path, hub: FakeHub, capsys) -> None:
     assert run("fetch", "someone/net") == 0
     folder = asset_path("someone/net")

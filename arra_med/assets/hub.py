@@ -18,6 +18,8 @@ from arra_med.assets.catalogue import Asset, KnownFile
 from arra_med.errors import RequestError, WorkError
 
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
+PIPELINE = "model_index.json"
+"""At the root of a pipeline as diffusers saves it."""
 UNREACHABLE = (OSError, HTTPError)  # the hub's client raises both, by version and cause
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
@@ -89,9 +91,23 @@ def choose(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The files of a repository to fetch.
 
     A pattern without a slash is for the repository's root, where transformers, timm and open_clip
-    keep what they load: variants for other runtimes lie in folders. Code is never taken; pickled
-    weights only where there are no safetensors.
+    keep what they load: variants for other runtimes lie in folders. Of a pipeline of diffusers it
+    is for every folder, each of which holds a model, without copies of its weights
+    (``a.fp16.bin`` beside ``a.bin``). Code is never taken; pickled weights only where there are no
+    safetensors.
     """
+    if PIPELINE in names:
+        folders: dict[str, list[str]] = {}
+        for name in names:
+            folder, slash, file = name.partition("/")
+            if slash:
+                folders.setdefault(folder, []).append(file)
+        models = (
+            f"{folder}/{file}"
+            for folder, files in folders.items()
+            for file in choose([name for name in files if not _is_copy(name, files)], patterns)
+        )
+        return sorted([PIPELINE, *models])
     chosen = [
         name
         for name in names
@@ -101,6 +117,12 @@ def choose(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     if any(name.endswith(".safetensors") for name in chosen):
         chosen = [name for name in chosen if PurePosixPath(name).suffix not in PICKLES]
     return sorted(chosen)
+
+
+def _is_copy(name: str, files: Sequence[str]) -> bool:
+    """Whether ``name`` is another file's with a variant before its suffix."""
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem.rpartition('.')[0]}.{suffix}" in files
 
 
 def download(asset: Asset, listing: Listing, folder: Path) -> None:
