@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from arra_med.errors import RequestError
 from arra_med.images import decode_png
 from arra_med.store import (
     MANIFEST,
@@ -50,6 +51,7 @@ def tokenize(
 
     Raises:
         FileNotFoundError: if there is no tokenizer.
+        RequestError: if it has more codes than 16 bits can name.
     """
     folder, config = _cache_config(prepared, tokenizer_folder)
     _say_if_trained_elsewhere(tokenizer_folder, prepared)
@@ -61,6 +63,11 @@ def tokenize(
         missing = writer.missing(num_parts)
         if missing:
             tokenizer = load_tokenizer(tokenizer_folder).to(device)
+            if tokenizer.num_codes > 2**16:
+                raise RequestError(
+                    f"the image tokenizer in {tokenizer_folder} has {tokenizer.num_codes:,} codes, "
+                    f"and codes are kept in 16 bits: {2**16:,} at most"
+                )
             _write_parts(writer, missing, prepared, tokenizer, batch_size)
         if shard is not None:
             logger.info("shard %s is done; run without --shard to join all shards", shard)

@@ -55,6 +55,16 @@ def test_a_tokenizer_that_other_pictures_trained_is_named(
     assert "was trained on another prepared folder" in caplog.text
 
 
+def test_more_codes_than_sixteen_bits_name_are_refused(
+    original: PreparedFolder, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = load_tokenizer(tokenizer)
+    wide.num_codes = 70_000
+    monkeypatch.setattr("arra_med.tokenizers.cache.load_tokenizer", lambda _: wide)
+    with pytest.raises(RequestError, match="has 70,000 codes"):
+        tokenize(copy(original, tmp_path / "wide"), tokenizer, batch_size=8, device=CPU)
+
+
 def copy(original: PreparedFolder, folder: Path) -> PreparedFolder:
     shutil.copytree(original.folder, folder)
     return PreparedFolder(folder)
