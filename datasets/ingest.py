@@ -227,11 +227,15 @@ class _Job:
         """Join the parts, describe them, search them for identifiers, write the manifest."""
         marks = [self.writer.done(index) for index in range(self.num_parts)]
         counts = total(mark["counts"] for mark in marks if mark is not None)
-        reasons = Counter(exclusion["reason"] for exclusion in self._exclusions())
+        reasons: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        for exclusion in self._exclusions():
+            reasons[exclusion["reason"]] += 1
+            examples.setdefault(exclusion["reason"], exclusion["detail"])
         found, samples, excluded = (counts.get(n, 0) for n in ("found", "samples", "excluded"))
         assert samples + excluded == found == self.num_items, "samples + excluded = found"
         for reason, number in reasons.most_common():
-            logger.info("excluded: %d %s", number, reason)
+            logger.info("excluded: %d %s; the first: %s", number, reason, examples[reason])
         if samples == 0:
             write_atomic(self.writer.partial / "excluded.jsonl", self._excluded_lines())
             self.writer.forget()
@@ -245,13 +249,8 @@ class _Job:
             config=self.writer.config,
             label_names=self.adapter.label_names,
         )
-        shared = summary["patients"]["in_several_splits"]
-        if shared:
-            logger.warning(
-                "%d patients have pictures in more than one split: whoever tests on them tests on "
-                "patients seen in training; split by patient instead (the card says more)",
-                shared,
-            )
+        for text in card.grave_warnings(summary):
+            logger.warning("%s", text)
         manifest = self.writer.finish(
             self.num_parts,
             {
@@ -268,7 +267,7 @@ class _Job:
                 "label_names": list(self.adapter.label_names),
                 "samples_by_split": {s: summary["by_split"].get(s, 0) for s in SPLITS},
                 "excluded_by_reason": dict(reasons),
-                "patients_in_several_splits": shared,
+                "patients_in_several_splits": summary["patients"]["in_several_splits"],
             },
             check=self._scan if self.settings.privacy.scan else None,
         )

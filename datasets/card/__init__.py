@@ -3,6 +3,7 @@
 from arra_med.datasets.card.sheet import contact_sheet, contact_sheet_keys, find_pictures
 from arra_med.datasets.card.summary import card_json, summarise
 from arra_med.datasets.card.text import card_markdown
+from arra_med.datasets.card.warnings import grave_warnings
 
 __all__ = [
     "card_json",
@@ -10,5 +11,6 @@ __all__ = [
     "contact_sheet",
     "contact_sheet_keys",
     "find_pictures",
+    "grave_warnings",
     "summarise",
 ]

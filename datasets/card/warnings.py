@@ -10,7 +10,10 @@ LONG_PROMPT = 150
 
 MANY_EXCLUDED = 0.05
 SMALL_TEST = 100
+TINY_TEST = 10
+"""Pictures of the test split below which nothing can be measured on it."""
 _NAMED = 5  # labels a warning names
+_GRAVE = frozenset(("shared-patients", "empty-split", "shared-pictures", "many-excluded"))
 
 
 def number(count: int, noun: str, nouns: str | None = None) -> str:
@@ -40,6 +43,12 @@ def warnings(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         *_sizes(summary),
     ]
     return [{"rule": rule, "text": text} for rule, text in found]
+
+
+def grave_warnings(summary: Mapping[str, Any]) -> list[str]:
+    """Texts of the card's warnings that whoever runs the ingest must see before anything else."""
+    grave = _GRAVE | ({"small-test"} if summary["by_split"]["test"] < TINY_TEST else set())
+    return [warning["text"] for warning in summary["warnings"] if warning["rule"] in grave]
 
 
 def _splits(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -183,8 +184,27 @@ def test_a_patient_in_two_splits_is_counted(source, tmp_path, caplog):
     table = source / "films.csv"
     table.write_text(table.read_text().replace("p7,train", "p8,train"))
     assert ingest(settings(source), tmp_path / "out")["patients_in_several_splits"] == 1
-    assert "1 patients have pictures in more than one split" in caplog.text
+    assert "1 patient has pictures in more than one split" in caplog.text
     assert "p8" not in caplog.text
+
+
+def test_the_grave_warnings_of_the_card_stand_in_the_log(source, tmp_path, caplog):
+    (source / "film 20.png").write_bytes((source / "film 00.png").read_bytes())
+    ingest(settings(source), tmp_path / "out")
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    for text in (
+        "1 source file (byte for byte) is in more than one split",
+        "The validate split is empty.",
+        "The test split has only 7 pictures of 4 patients",
+    ):
+        assert any(text in line for line in said), text
+    assert not any("Enlarged" in line for line in said)  # of the card alone
+    table = source / "films.csv"
+    table.write_text(re.sub("report [0-5],", ",", table.read_text()))
+    caplog.set_level("INFO")
+    ingest(settings(source), tmp_path / "few")
+    assert "excluded for one reason, no-prompt" in caplog.text
+    assert "excluded: 7 no-prompt; the first: column 'text' has no words" in caplog.text
 
 
 def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
