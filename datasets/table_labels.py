@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from arra_med.datasets.table_options import TableOptions
 from arra_med.datasets.tables import NO_VALUE, Row, says_no_value
 from arra_med.errors import RequestError
-from arra_med.schema import CHEXPERT_LABELS
+from arra_med.schema import ABSENT, CHEXPERT_LABELS
 
 _VALUES: dict[str, int | None] = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "y", "present", "positive"), 1),
@@ -41,6 +41,7 @@ class LabelReader:
     def __init__(self, options: TableOptions, rows: Iterable[tuple[int, Row]]) -> None:
         self._columns = options.label_columns()
         self._list_column = options.label_column
+        self._unlisted = None if options.empty_label == "unknown" else ABSENT
         self._separator = "|".join(re.escape(one) for one in options.label_separators)
         if self._list_column is not None:
             self.names = self._vocabulary(options, rows)
@@ -53,12 +54,14 @@ class LabelReader:
     def labels(self, row: Row) -> dict[str, int | None]:
         """Label name → 1, 0, -1 or ``None``.
 
-        With a column that lists labels, what an empty cell does not say is unknown, and what a
-        filled one does not list is absent.
+        With a column that lists labels, what a filled cell does not list is absent, and what an
+        empty one does not say is unknown unless ``empty_label`` is ``none``.
         """
         if self._list_column is not None:
             listed = self._listed(row)
-            return {name: (int(name in listed) if listed else None) for name in self.names}
+            return {
+                name: (int(name in listed) if listed else self._unlisted) for name in self.names
+            }
         if self._columns:
             return {name: _VALUES[row[column].lower()] for column, name in self._columns.items()}
         return dict.fromkeys(self.names)

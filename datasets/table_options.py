@@ -50,6 +50,8 @@ class TableOptions:
         labels: label columns: a list, or column → label name; values 1, 0, -1, yes, no, empty.
         label_column: column whose cell lists the labels that are present.
         label_separators: what separates them in a cell.
+        empty_label: what an empty cell of ``label_column`` says of every label: unknown, or none of
+            them present, where normal films have an empty one.
         label_values: which of those values become labels; all that occur if not given.
         allow_tags: DICOM keywords to read although they are not on the list of harmless ones.
         modality: of every sample.
@@ -83,6 +85,7 @@ class TableOptions:
     labels: tuple[str, ...] | dict[str, str] = ()
     label_column: str | None = None
     label_separators: tuple[str, ...] = ("|", ";", ",")
+    empty_label: Literal["unknown", "none"] = "unknown"
     label_values: tuple[str, ...] | None = None
     allow_tags: tuple[str, ...] = ()
     modality: str = "cxr"
@@ -129,6 +132,9 @@ class TableOptions:
             ),
             "'label_values' needs a 'label_column'": (
                 self.label_values is not None and self.label_column is None
+            ),
+            "'empty_label' needs a 'label_column'": (
+                self.empty_label != "unknown" and self.label_column is None
             ),
             "'label_values' must not be empty": self.label_values == (),
             "'label_separators' must not be empty": "" in self.label_separators,

@@ -9,11 +9,14 @@ LONG_PROMPT = 150
 """Words of a prompt that training's default limit of 256 tokens may not hold."""
 
 MANY_EXCLUDED = 0.05
+MANY_UNLISTED = 0.1
 SMALL_TEST = 100
 TINY_TEST = 10
 """Pictures of the test split below which nothing can be measured on it."""
 _NAMED = 5  # labels a warning names
-_GRAVE = frozenset(("shared-patients", "empty-split", "shared-pictures", "many-excluded"))
+_GRAVE = frozenset(
+    ("shared-patients", "empty-split", "shared-pictures", "many-excluded", "labels-not-listed")
+)
 
 
 def number(count: int, noun: str, nouns: str | None = None) -> str:
@@ -116,7 +119,17 @@ def _views(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _labels(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    labels = summary["labels"]
+    labels, num_samples = summary["labels"], summary["counts"]["samples"]
+    if summary["made"]["options"].get("label_column") is not None:
+        # A row's labels are then all known or all unknown, so that any label tells.
+        unlisted = min((sum(row[s]["unknown"] for s in SPLITS) for row in labels), default=0)
+        if MANY_UNLISTED * num_samples <= unlisted and unlisted:
+            yield (
+                "labels-not-listed",
+                f"{unlisted:,} of {number(num_samples, 'sample')} list no label, which counts as "
+                "unknown; if these are normal films, set empty_label: none, or a judge learns "
+                "nothing of them.",
+            )
     known = {
         split: sum(row[split][word] for row in labels for word in ("present", "absent"))
         for split in SPLITS

@@ -256,6 +256,21 @@ def test_rules_at_their_limits():
     assert rules(clean(), gone * 16) == ["many-excluded"]  # 16 of 316
 
 
+def test_rows_that_list_no_label_are_said_where_a_column_lists_them():
+    options = CONFIG["dataset"]
+    listed = CONFIG | {"dataset": options | {"label_column": "findings"}}
+    rows = clean()
+    for sample in rows[:30]:  # a tenth exactly
+        sample["labels"] = None
+    assert rules(rows) == []
+    summary = summarise(rows, [], config=listed)
+    assert [entry["rule"] for entry in summary["warnings"]] == ["labels-not-listed"]
+    (said,) = card.grave_warnings(summary)
+    assert said.startswith("30 of 300 samples list no label, which counts as unknown")
+    assert "empty_label: none" in said
+    assert rules(rows[1:], config=listed) == []
+
+
 def test_shared_patients_are_said_loudly():
     rows = [*ROWS, row("a9", "anna", "test", "PA", "y", (1, 0), (9, 9))]
     text = card.card_markdown(summarise(rows)).decode()

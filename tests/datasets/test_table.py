@@ -153,6 +153,12 @@ def test_a_column_that_lists_labels(root):
         table(root, text, label_column="found", label_values=("Efusion",))
 
 
+def test_an_empty_list_of_labels_may_mean_none(root):
+    text = "file,report,found\na.png,x,Edema|Effusion\nb.png,x,\nc.png,x,nan\n"
+    adapter = table(root, text, label_column="found", empty_label="none")
+    assert [tuple(i.labels.values()) for i in adapter.items()] == [(1, 1), (0, 0), (0, 0)]
+
+
 def test_a_column_that_names_people_is_no_list_of_labels(root):
     rows = "".join(f"{i}.png,x,Anna Meyer{i}\n" for i in range(24))
     with pytest.raises(RequestError, match="24 different ones: they look like names") as caught:
@@ -180,6 +186,7 @@ def test_own_split_keeps_a_patient_together(root):
         ("file,report\n", {}, "column names but no rows"),
         (FILMS, {"encoding": "utf-99"}, "unknown encoding 'utf-99'"),
         (FILMS, {"label_column": "split", "labels": ("view",)}, "not both"),
+        (FILMS, {"empty_label": "none"}, "'empty_label' needs a 'label_column'"),
         (FILMS, {"prompt": "report"}, "exactly one of 'text'.*given: text, prompt"),
         (FILMS, {"text": None}, "given: none"),
         (
