@@ -72,6 +72,10 @@ class Table(DatasetAdapter):
             raise FileNotFoundError(f"no picture folder at {options.image_root} (image_root)")
         self._lines = _open_source(options)
         self._root = self._lines.root
+        if isinstance(self._lines, _TableLines):
+            for column in dict.fromkeys((options.patient, options.study)):
+                if column is not None:
+                    _refuse_ids_as_numbers(options.file, column, self._rows)
         self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
         self._views = self._wanted_views()
@@ -302,6 +306,25 @@ def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
     dicom_folder.check_tags(columns, options.allow_tags)
     suffixes = [one for one in (options.text_suffix, options.report_suffix) if one is not None]
     return PictureFiles(options.file, list(columns), root=options.image_root, beside=suffixes)
+
+
+def _refuse_ids_as_numbers(
+    file: Path, column: str, rows: Callable[[], Iterator[tuple[int, Row]]]
+) -> None:
+    """Refuse ids of which some became fractions (pandas does so to a column with gaps).
+
+    One person would be two, and might stand in two splits.
+    """
+    whole = {row[column][:-2]: number for number, row in rows() if row[column].endswith(".0")}
+    twice = {row[column]: number for number, row in rows() if row[column] in whole} if whole else {}
+    if twice:
+        first, number = next(iter(twice.items()))
+        raise RequestError(
+            f"{file}: ids of column {column!r} stand there both with and without a '.0' behind "
+            f"({len(twice)} in all, as in lines {whole[first]} and {number}): each would be taken "
+            "for two. Write the column as text, or as whole numbers (pandas: dtype=str, or "
+            "astype('Int64'))"
+        )
 
 
 def _excluded(line: Line, reason: str, detail: str) -> Exclusion:

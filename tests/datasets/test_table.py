@@ -385,6 +385,15 @@ def test_studies_without_a_number_are_not_one_patient(root):
     assert [item.patient_id for item in table(root, text, study="study").items()] == ["a", "b"]
 
 
+@pytest.mark.parametrize("role", ["patient", "study"])
+def test_ids_of_which_some_became_fractions_are_refused(root, role):
+    text = "file,report,no\na.png,x,1000\nb.png,x,1001.0\nc.png,x,1000.0\nd.png,x,1000.05\n"
+    with pytest.raises(RequestError, match=r"column 'no'.*\(1 in all.*lines 4 and 2\)") as e:
+        table(root, text, **{role: "no"})
+    assert "1000" not in str(e.value)
+    table(root, text.replace("1000.0\n", "1002.0\n"), **{role: "no"})
+
+
 def test_what_programs_write_for_an_empty_cell_is_empty(root):
     text = "file,patient,report\na.png,nan,Clear\nb.png,2,N/A\nc.png,3,None seen.\n"
     assert outcomes(table(root, text, patient="patient")) == ["no-patient", "no-prompt", "c"]
