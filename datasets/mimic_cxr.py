@@ -9,7 +9,7 @@ Every picture in the metadata table or on disk becomes one sample or one exclusi
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,7 +24,7 @@ from arra_med.datasets.reports import (
     SOURCES,
     TEMPLATE,
     TEMPLATE_WITHOUT_VIEW,
-    WHOLE,
+    check_sources,
     check_template,
     to_prompt,
 )
@@ -32,12 +32,6 @@ from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split, check_key
 
 logger = logging.getLogger(__name__)
-
-SECTIONS = (
-    *SOURCES, "indication", "history", "comparison", "examination", "technique", "wet read",
-    "recommendations", "notification", "addendum", "comment", "date", "preamble", WHOLE,
-)  # fmt: skip
-"""Names that the official rules give to a report's sections."""
 
 _LARGEST_REPORT = 1_000_000  # bytes; the longest report of MIMIC-CXR has a few thousand
 _LABEL_VALUES = {"": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
@@ -288,19 +282,6 @@ def parse_split(text: str, where: str) -> str:
     if split is None:
         raise RequestError(f"{where}: expected train, validate or test, found {text[:20]!r}")
     return split
-
-
-def check_sources(sources: Sequence[str]) -> None:
-    """Refuse names that no section of a report ever gets.
-
-    Raises:
-        RequestError: listing the known ones.
-    """
-    unknown = [source for source in sources if source not in SECTIONS]
-    if unknown or not sources:
-        raise RequestError(
-            f"prompt_sources {list(sources)}: expected one or more of {', '.join(SECTIONS)}"
-        )
 
 
 def read_report(path: Path) -> tuple[str, dict[str, int]]:

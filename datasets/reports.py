@@ -15,12 +15,12 @@ from string import Formatter
 
 from arra_med.datasets.cleanup import CleanUp, clean
 from arra_med.datasets.cleanup.sentences import PLACEHOLDER
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, did_you_mean
 
 SOURCES = ("impression", "findings", "last_paragraph")
+"""Sections a prompt is taken from, in order of preference."""
 WHOLE = "full report"
 """The one section of a report without headers."""
-"""Sections a prompt is taken from, in order of preference."""
 TEMPLATE = "{view} view chest x-ray image, {text}"
 TEMPLATE_WITHOUT_VIEW = "chest x-ray image, {text}"
 NO_CLEAN_UP = CleanUp()
@@ -59,6 +59,10 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "comment": ("comment",),
     "date": ("date",),
 }  # fmt: skip
+HEADED = tuple(name for name in _SPELLINGS if name != "preamble")
+"""Sections that stand under a header."""
+SECTIONS = tuple(dict.fromkeys((*SOURCES, *HEADED, "preamble", WHOLE)))
+"""Names that the official rules give to a report's sections."""
 _NAMES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 _CONTAINED = ("impression", "findings", "history", "comparison", "addendum")
 _DESCRIBES_THE_FILM = (
@@ -94,6 +98,21 @@ def section_name(header: str) -> str:
 def is_section(header: str) -> bool:
     """Whether the official table and its fallbacks know a header."""
     return section_name(header) in _SPELLINGS
+
+
+def check_sources(sources: Sequence[str], *, hint: str = "") -> None:
+    """Refuse names that no section of a report ever gets.
+
+    Raises:
+        RequestError: listing the known ones, with the ``hint``.
+    """
+    unknown = [source for source in sources if source not in SECTIONS]
+    if unknown or not sources:
+        near = did_you_mean(unknown[0].lower(), SECTIONS) if unknown else ""
+        raise RequestError(
+            f"prompt_sources {list(sources)}: expected one or more of {', '.join(SECTIONS)}{near}"
+            f"{hint}"
+        )
 
 
 def split_sections(text: str) -> dict[str, str]:

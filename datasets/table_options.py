@@ -1,13 +1,13 @@
 """What each column of a hospital's table means: the options of ``table``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from arra_med.datasets import reports, splits
 from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, did_you_mean
 
 TEXTS = ("text", "prompt", "report", "text_suffix", "report_suffix")
 """Options that say where texts are; exactly one is given."""
@@ -32,6 +32,8 @@ class TableOptions:
             one of these five is given.
         prompt_sources: sections of a whole report, in order of preference; ``full report`` is the
             text of one without any header.
+        headers: headers of this archive's own → the section that stands under each, such as
+            ``{Beurteilung: impression, Befund: findings}``; in any capitals.
         prompt_template: with places ``{view}`` (if there is a view column) and ``{text}``; by
             default ``{view} view chest x-ray image, {text}`` for films with a view column and
             ``<modality> image, {text}`` otherwise.
@@ -70,6 +72,7 @@ class TableOptions:
     text_suffix: str | None = None
     report_suffix: str | None = None
     prompt_sources: tuple[str, ...] = _SOURCES
+    headers: dict[str, str] = field(default_factory=dict)
     prompt_template: str | None = None
     prompt_template_without_view: str | None = None
     clean_up: CleanUp = CleanUp()  # noqa: RUF009 - frozen
@@ -98,6 +101,7 @@ class TableOptions:
         problems = [problem for problem, wrong in self._problems().items() if wrong]
         if problems:
             raise RequestError("; ".join(problems))
+        self._check_sections()
         fields = ("view", "text") if self.view is not None else ("text",)
         reports.check_template(self.template(), fields=fields)
         reports.check_template(self.template_without_view(), fields=("text",))
@@ -123,6 +127,12 @@ class TableOptions:
                 not whole and self.prompt_sources != _SOURCES
             ),
             "'prompt_sources' must not be empty": not self.prompt_sources,
+            "'headers' must differ in more than capitals": (
+                len({header.strip().casefold() for header in self.headers}) < len(self.headers)
+            ),
+            "'headers' are those of a 'report' or of 'report_suffix' files": (
+                not whole and bool(self.headers)
+            ),
             "a suffix starts with a dot, such as .txt": any(
                 len(suffix) < 2 or suffix[0] != "." or "/" in suffix for suffix in suffixes
             ),
@@ -142,6 +152,18 @@ class TableOptions:
                 self.delimiter is not None and len(self.delimiter) != 1
             ),
         }
+
+    def _check_sections(self) -> None:
+        hint = ". Headers of your archive's own are named in 'headers'"
+        reports.check_sources(self.prompt_sources, hint=hint)
+        for header, section in self.headers.items():
+            if section not in reports.HEADED:
+                raise RequestError(
+                    f"headers: {header!r} stands for {section!r}, which is none of "
+                    f"{', '.join(reports.HEADED)}{did_you_mean(section, reports.HEADED)}"
+                )
+            if not header.strip() or set(header) & set(":\n"):
+                raise RequestError(f"headers: {header!r} must be words without a colon")
 
     def template(self) -> str:
         """The prompt template, given or default."""

@@ -1,9 +1,10 @@
 """A table's texts made into prompts, item by item: redacted, then cleaned, then put in place."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from arra_med.datasets import reports
 from arra_med.datasets.base import Excluded
@@ -73,7 +74,7 @@ def complete(
     template, without_view = options.template(), options.template_without_view()
     if options.report is not None or options.report_suffix is not None:
         made = reports.to_prompt(
-            official_headers(text),
+            official_headers(text, options.headers),
             sample.view,
             template=template,
             template_without_view=without_view,
@@ -93,18 +94,33 @@ def complete(
     return replace(sample, prompt=prompt, edits=edits)
 
 
-def official_headers(text: str) -> str:
+def official_headers(text: str, own: Mapping[str, str] = MappingProxyType({})) -> str:
     """A report whose section headers stand as MIMIC-CXR's rules want them.
 
     Other archives start the first line with one, do not indent them, write them small
     (``Impression:``), leave the colon or the space behind it out, or lost their line breaks; their
     blank lines are empty, where MIMIC-CXR's hold a space. Lines of structured reports (``HEART:``,
     ``PNEUMOTHORAX:``) are no sections; any other name in capitals is one, as who signed may follow.
+    ``own`` are an archive's headers in words of its own → sections.
     """
     text = _SIGNATURE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if own:
+        text = _translated(text, own)
     text = _INLINE_HEADER.sub(lambda match: f"\n {match[1] or match[2]}:", text)
     text = _LINE_HEADER.sub(_official, text)
     return "\n" + _BLANK_LINE.sub("\n ", text)
+
+
+def _translated(text: str, own: Mapping[str, str]) -> str:
+    """``text`` with headers of its own as the sections they stand for."""
+    sections = list(own.values())
+    names = "|".join(f"({re.escape(name.strip())})" for name in own)
+    text = re.sub(rf"(?i)(?<=[.!?])[ \t]+(?=(?:{names}):\s)", "\n", text)
+    return re.sub(
+        rf"(?im)^[ \t]*(?:{names})[ \t]*(?::[ \t]*|$)",
+        lambda line: f" {sections[(line.lastindex or 1) - 1].upper()}: ",
+        text,
+    )
 
 
 def _official(line: re.Match[str]) -> str:

@@ -7,9 +7,9 @@ import pytest
 
 from arra_med.datasets.base import Excluded
 from arra_med.datasets.dicom import render
-from arra_med.datasets.mimic_cxr import SECTIONS, MimicCxr
+from arra_med.datasets.mimic_cxr import MimicCxr
 from arra_med.datasets.mimic_index import files_below
-from arra_med.datasets.reports import section_name
+from arra_med.datasets.reports import SECTIONS, section_name
 from arra_med.errors import RequestError
 from arra_med.schema import Exclusion
 from tests.datasets.mimic_release import (

@@ -4,6 +4,7 @@ import pytest
 
 from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.table_text import official_headers
+from arra_med.errors import RequestError
 from tests.datasets.film_tables import completed, table
 
 REPORTS = {
@@ -69,6 +70,45 @@ def test_structured_reports_and_what_stands_behind_them(root, report, prompt):
     (root / "a.txt").write_text(report)
     (sample,) = completed(table(root, "file\na.png\n", text=None, report_suffix=".txt"))
     assert sample.prompt == f"chest x-ray image, {prompt}"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "Klinik: Husten.\nBefund: Herz (ap) groß.\n\nBeurteilung: Erguss.\nGrüße: keine",
+        "KLINIK\nHusten.\nBEFUND\nHerz (ap) groß.\nBEURTEILUNG\nErguss. Grüße: keine",
+        "Klinik: Husten. Befund: Herz (ap) groß. Beurteilung: Erguss. Grüße: keine",
+        "  klinik :\r\n  Husten.\r\n  befund :\r\n  Herz (ap) groß.\r\n\r\n  beurteilung :\r\n"
+        "  Erguss.\r\n  grüße :\r\n  keine",
+    ],
+)
+def test_headers_of_an_archive_s_own(root, report):
+    (root / "a.txt").write_text(report)
+    headers = {
+        "Klinik": "history", "Befund": "findings", "Beurteilung": "impression", "Grüße": "comment",
+    }  # fmt: skip
+    sections = {"impression": "Erguss.", "findings": "Herz (ap) groß.", "history": "Husten."}
+    for name, body in sections.items():
+        options = {"report_suffix": ".txt", "headers": headers, "prompt_sources": (name,)}
+        (sample,) = completed(table(root, "file\na.png\n", text=None, **options))
+        assert (sample.prompt, sample.prompt_source) == (f"chest x-ray image, {body}", name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt_sources": ("Impression", "findings")}, r"did you mean 'impression'.*'headers'"),
+        ({"prompt_sources": ("beurteilung",)}, r"one or more of impression, findings, .*'headers'"),
+        ({"headers": {"Befund": "finding"}}, r"'finding', which is none of .*mean 'findings'"),
+        ({"headers": {"Befund": "full report"}}, r"'full report', which is none of"),
+        ({"headers": {"Befund:": "findings"}}, r"without a colon"),
+        ({"headers": {"Befund": "findings", "BEFUND": "comment"}}, r"more than capitals"),
+        ({"report": None, "text": "report", "headers": {"Befund": "findings"}}, r"those of a"),
+    ],
+)
+def test_sections_that_no_report_has_are_refused(root, options, message):
+    with pytest.raises(RequestError, match=message):
+        table(root, "file,report\na.png,x\n", **({"text": None, "report": "report"} | options))
 
 
 def test_a_report_of_other_sections_is_excluded_and_the_remedy_named(root):
