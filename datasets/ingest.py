@@ -79,7 +79,8 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
     """
     key = privacy.load_key(settings.privacy)
     adapter_class: type[DatasetAdapter] = DATASETS.get(settings.dataset.name)
-    tables = _tables(adapter_class.tables(settings.dataset.options), folder)
+    files = adapter_class.tables(settings.dataset.options)
+    tables = _tables(files, folder)
     writer = PartWriter(
         folder,
         kind=KIND,
@@ -94,6 +95,7 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
             "hashed_with": None if key is None else privacy.key_fingerprint(key),
             **({"tables": tables} if tables else {}),
         },
+        sources={f"tables.{name}": path for name, path in files.items()},
         shard=shard,
     )
     if (folder / MANIFEST).is_file():

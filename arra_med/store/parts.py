@@ -88,6 +88,8 @@ class PartWriter:
         folder: where to write.
         kind: what the folder holds (``prepared``, ``tokens``, …).
         config: everything the content depends on, as JSON; a resumed run must agree with it.
+        sources: dotted names of the configuration that hold a file's hash → that file, which a
+            refusal names in the hash's place.
         shard: which parts to write, if other processes write the others at the same time.
 
     Raises:
@@ -102,11 +104,18 @@ class PartWriter:
     """
 
     def __init__(
-        self, folder: Path, *, kind: str, config: Mapping[str, Any], shard: Shard | None = None
+        self,
+        folder: Path,
+        *,
+        kind: str,
+        config: Mapping[str, Any],
+        sources: Mapping[str, Path] | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.folder = folder
         self.kind = kind
         self.config = json.loads(canonical_json(config))
+        self._sources = dict(sources or {})
         self.shard = shard
         self.partial = folder / PARTIAL
         self._held = contextlib.ExitStack()
@@ -297,6 +306,10 @@ class PartWriter:
 
     def _refuse_other(self, config: Mapping[str, Any], state: str) -> None:
         differing = difference(config, self.config)
+        for index, entry in enumerate(differing):
+            source = self._sources.get(entry.partition(" (")[0])
+            if source is not None:
+                differing[index] = f"{source}, which has changed since"
         if differing:
             raise RequestError(
                 f"{self.folder} holds {state} work of another configuration; it differs in "

@@ -220,7 +220,9 @@ def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
     table = source / "films.csv"
     original = table.read_text()
     table.write_text(original.replace("report 3", "report three"))
-    with pytest.raises(RequestError, match=r"unfinished work .* differs in tables.file"):
+    with pytest.raises(
+        RequestError, match=r"unfinished work .* in \S+films.csv, which has changed"
+    ):
         ingest(settings(source), folder)
     table.write_text(original)
     items = Table.items
@@ -236,8 +238,10 @@ def test_a_table_that_was_edited_is_not_taken_for_the_one_before(source, tmp_pat
     table = source / "films.csv"
     original = table.read_text()
     table.write_text(original.replace("report 3", "report three"))
-    with pytest.raises(RequestError, match=r"differs in tables.file"):
+    with pytest.raises(RequestError, match=r"in \S+films.csv, which has changed since\. Choose"):
         ingest(settings(source), tmp_path / "out")
+    with pytest.raises(RequestError, match=r"in size \(32 there, 16 asked for\), .*changed"):
+        ingest(settings(source, size=16), tmp_path / "out")
     table.unlink()  # what is finished is whole without it
     ingest(settings(source), tmp_path / "out")
 
