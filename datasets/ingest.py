@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 KIND = "prepared"
 _CHUNK_ROWS = 64
+_IDS = frozenset(("key", "patient_id", "study_id"))
 
 
 def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class _Job:
         outcomes = decode_in_order(self.decoder, self._wanted(), workers)
         with Progress(todo, unit="item") as progress:
             for index, part in itertools.groupby(outcomes, key=lambda pair: pair[0]):
-                self._write_part(index, [outcome for _, outcome in progress.over(part)])
+                self._write_part(index, [_checked(one) for _, one in progress.over(part)])
 
     def _wanted(self) -> Iterator[tuple[int, Item]]:
         """Every item of the parts that are wanted, with its part's number.
@@ -332,6 +333,17 @@ class _Job:
             f"none of {self.num_items} items became a sample ({listed or 'no items'}).{example} "
             f"All are listed in {self.writer.partial / 'excluded.jsonl'}"
         )
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Refuse ids that are a header's at the first picture: those of all others will be, too.
+
+    Raises:
+        WorkError: with everything of this picture's header that stands in its row.
+    """
+    if isinstance(outcome, Decoded) and any(leak.where in _IDS for leak in outcome.leaks):
+        raise WorkError(privacy.leak_message(outcome.leaks))
+    return outcome
 
 
 def _refuse_output_in_source(settings: Ingest, folder: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from arra_med.config import build
 from arra_med.datasets.ingest import ingest
+from arra_med.datasets.table import Table
 from arra_med.errors import RequestError, WorkError
 from arra_med.settings import Ingest
 from arra_med.store import MANIFEST
@@ -65,14 +66,14 @@ def _stream(data):
     return io.BytesIO(data)
 
 
-def run(archive, output, *, dataset=None, **privacy):
+def run(archive, output, *, dataset=None, part_size=2, **privacy):
     tree = {
         "dataset": {
             "name": "table", "file": str(archive / "**/*.*"), "report_suffix": ".txt",
             "patient": "PatientID", "study": "StudyInstanceUID", "view": "ViewPosition",
             "missing_view": "prompt-without-view",
         } | (dataset or {}),
-        "size": 16, "part_size": 2, "workers": 0, "privacy": privacy,
+        "size": 16, "part_size": part_size, "workers": 0, "privacy": privacy,
     }  # fmt: skip
     return ingest(build(Ingest, tree, where="test"), output)
 
@@ -152,6 +153,25 @@ def test_kept_numbers_are_refused_at_the_start_unless_they_are_allowed(archive, 
     with pytest.raises(RequestError, match=r"'PatientsID'.*did you mean 'PatientID'"):
         run(archive, tmp_path / "out", allow=["PatientsID", "StudyInstanceUID"])
     run(archive, tmp_path / "out", allow=["PatientID", "StudyInstanceUID"])
+
+
+def test_a_table_of_the_headers_numbers_is_refused_at_the_first_picture(
+    archive, tmp_path, monkeypatch
+):
+    films = archive / "MRN4711089"
+    rows = "".join(f"film{i}.dcm,Clear,{MRN},k{i}\n" for i in range(3))
+    (films / "films.csv").write_text("image,text,no,key\n" + rows)
+    columns = {
+        "file": str(films / "films.csv"), "report_suffix": None, "text": "text", "patient": "no",
+        "study": None, "view": None, "key": "key", "missing_view": "exclude",
+    }  # fmt: skip
+    read, seen = Table.read, []
+    monkeypatch.setattr(Table, "read", lambda self, one: seen.append(one.key) or read(self, one))
+    with pytest.raises(WorkError, match=r"PatientID in patient_id.*hash_ids.*allow=\[") as caught:
+        run(archive, tmp_path / "out", dataset=columns, part_size=3)
+    assert seen == ["k0"]
+    assert MRN not in str(caught.value)
+    run(archive, tmp_path / "out", dataset=columns, hash_ids=True)  # nothing binds
 
 
 def test_without_the_whitelist_the_guard_reports_what_it_finds(archive, tmp_path):
