@@ -110,8 +110,8 @@ def check_sources(sources: Sequence[str], *, hint: str = "") -> None:
     if unknown or not sources:
         near = did_you_mean(unknown[0].lower(), SECTIONS) if unknown else ""
         raise RequestError(
-            f"prompt_sources {list(sources)}: expected one or more of {', '.join(SECTIONS)}{near}"
-            f"{hint}"
+            f"prompt_sources {list(sources)}: expected one or more of {', '.join(SECTIONS)}{hint}"
+            f"{near}"
         )
 
 

@@ -154,7 +154,7 @@ class TableOptions:
         }
 
     def _check_sections(self) -> None:
-        hint = ". Headers of your archive's own are named in 'headers'"
+        hint = "; name headers of the archive's own in 'headers'"
         reports.check_sources(self.prompt_sources, hint=hint)
         for header, section in self.headers.items():
             if section not in reports.HEADED:

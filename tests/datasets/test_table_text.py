@@ -97,7 +97,10 @@ def test_headers_of_an_archive_s_own(root, report):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompt_sources": ("Impression", "findings")}, r"did you mean 'impression'.*'headers'"),
+        (
+            {"prompt_sources": ("Impression", "findings")},
+            r"in 'headers'; did you mean 'impression'",
+        ),
         ({"prompt_sources": ("beurteilung",)}, r"one or more of impression, findings, .*'headers'"),
         ({"headers": {"Befund": "finding"}}, r"'finding', which is none of .*mean 'findings'"),
         ({"headers": {"Befund": "full report"}}, r"'full report', which is none of"),
