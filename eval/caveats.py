@@ -48,6 +48,8 @@ class NotDone:
 def worth(results: Results) -> list[str]:
     """What a conclusion from this report may and may not rest on."""
     sentences = []
+    if results.get("model_note"):
+        sentences.append(f"Warning: {results['model_note']}")
     if drawn(results):
         sentences.append(
             "The pictures are drawn phantoms, not patients: the report shows that the method runs "

@@ -35,7 +35,8 @@ def comparison_section(
     }
     if stage.peers:
         section = _compared(stage, verdicts, encoders, readings)
-        notes = [section["generators_note"], *_that_copy(preflight)]
+        elsewhere = [words.rstrip(".") for words in stage.trained_elsewhere.values()]
+        notes = [section["generators_note"], *_that_copy(preflight), *elsewhere]
         section["generators_note"] = "; ".join(filter(None, notes)) or None
     if stage.options.chexgenbench:
         section["chexgenbench"] = _beside_the_benchmark(stage, encoders)

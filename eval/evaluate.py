@@ -98,6 +98,8 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
             seed=settings.seed,
             device=device,
         )
+        for words in stage.trained_elsewhere.values():
+            LOG.warning("%s", words)
         drawn = list(stage.generators.values())
         preflight = _preflight(stage, [generated, *others], drawn)
         results, files = make_results(stage, config, preflight)

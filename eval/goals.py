@@ -229,6 +229,9 @@ def _copies(goal: Goal, results: Results) -> _Source:
     if not search.get("detects") and _met(goal, source)[0] is not False:
         note = "cannot say: the search missed planted copies"
         return _Source(value=value, trusted=False, note=note)
+    if results.get("model_note") and _met(goal, source)[0] is not False:
+        note = "cannot say: the generator learned from pictures that were not searched"
+        return _Source(value=value, trusted=False, note=note)
     return source
 
 

@@ -123,6 +123,31 @@ def objections(
     return reasons
 
 
+def trained_elsewhere(
+    model: Mapping[str, Any], prepared: str, *, generator: str, split: str
+) -> str | None:
+    """What to know of a generator that was trained on other prepared folders, as a sentence.
+
+    Args:
+        model: what it says of itself; one that names no prepared folder is not spoken of.
+        prepared: content hash of the folder that is evaluated.
+        generator: what readers call it.
+        split: which split of that folder is compared.
+    """
+    trained = model.get("trained_on")
+    folders = trained.get("folders") if isinstance(trained, Mapping) else None
+    hashes = [folder["prepared"] for folder in folders or [] if "prepared" in folder]
+    if not hashes or prepared in hashes:
+        return None
+    theirs = ", ".join(one[:12] for one in hashes)
+    return (
+        f"{generator} was trained on another prepared folder ({theirs}) than the evaluated one "
+        f"({prepared[:12]}): unless they share no patients, pictures of the {split} split may have "
+        "trained it; and copies are searched among the training pictures of the evaluated folder, "
+        "not among those it learned from."
+    )
+
+
 def weight_hashes(identity: Mapping[str, Any]) -> set[str]:
     """Hashes under keys that speak of weights, at any depth of an identity."""
     hashes: set[str] = set()

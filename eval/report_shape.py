@@ -40,7 +40,7 @@ _FINDING = (
     "missed_more_p_adjusted agreement histogram"
 )
 _SHAPE: dict[str, Any] = _fields(
-    "judge_note fidelity_note similarity_note view_note laterality_note text_note "
+    "model_note judge_note fidelity_note similarity_note view_note laterality_note text_note "
     "memorisation_note comparison_note labels_note preflight_note",
     cohort=_fields(
         "split prompts generated images_per_prompt real patients unreadable views labels_from "

@@ -25,6 +25,7 @@ from arra_med.eval.privacy import CopySearch
 from arra_med.eval.stage import Stage
 from arra_med.eval.text_section import read_prompts
 from arra_med.schema import SCHEMA_VERSION
+from arra_med.settings.results import THIS_RUN
 
 SCORES = "scores.parquet"
 CLOSEST_PANELS = 4
@@ -62,6 +63,7 @@ def make_results(
         "kind": "evaluation",
         "schema_version": SCHEMA_VERSION,
         "model": dict(stage.model),
+        "model_note": stage.trained_elsewhere.get(THIS_RUN),
         "cohort": cohort.to_json(),
         "preflight": preflight,
         "labels": cohort.labels,

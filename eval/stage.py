@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from arra_med.eval.cohort import Cohort, Drawn
 from arra_med.eval.estimators import Array
 from arra_med.eval.evaluator import Evaluator, EvaluatorInfo
-from arra_med.eval.independence import objections
+from arra_med.eval.independence import objections, trained_elsewhere
 from arra_med.eval.inference import FolderPictures, PictureSource, predict
 from arra_med.eval.measures import Resampling
 from arra_med.eval.real_pictures import RealPictures, code_of
@@ -82,6 +82,21 @@ class Stage:
     def generators(self) -> dict[str, Drawn]:
         """Name → pictures, the run's own first."""
         return {THIS_RUN: self.cohort, **{name: peer.drawn for name, peer in self.peers.items()}}
+
+    @cached_property
+    def trained_elsewhere(self) -> dict[str, str]:
+        """Name → sentence, of the generators that were trained on other prepared folders."""
+        models = {THIS_RUN: self.model, **{name: peer.model for name, peer in self.peers.items()}}
+        found = {
+            name: trained_elsewhere(
+                model,
+                self.prepared.content_hash,
+                generator="The generator" if name == THIS_RUN else name,
+                split=self.cohort.split,
+            )
+            for name, model in models.items()
+        }
+        return {name: words for name, words in found.items() if words is not None}
 
     def generator(self, purpose: str) -> np.random.Generator:
         """A stream of its own for each purpose, so that adding one does not disturb another."""

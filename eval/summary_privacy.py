@@ -22,6 +22,8 @@ def could_recognise(results: Results) -> Answer:
     """Are generated pictures copies of training pictures?"""
     search: Mapping[str, Any] | None = results.get("memorisation")
     verdict = _verdict(search, identical(results), results.get("memorisation_note"))
+    if search and verdict[0] == _NONE_FOUND and results.get("model_note"):
+        verdict = cannot_say(_NOT_THOSE_LEARNED_FROM)
     return Answer.of(
         verdict,
         question="Could a patient be recognised?",
@@ -32,11 +34,19 @@ def could_recognise(results: Results) -> Answer:
             "pictures of other patients they rest on; some of the near copies may still be chance. "
             "Suspects: near copies, but not more than that allows for. No copy found: none, and "
             "the search found at least 95 % of planted exact, slightly changed and JPEG copies; "
-            f"coloured as good from {MIN_PICTURES} pictures. Cannot say: no search was run, or it "
-            "missed planted copies. Whatever the answer, a copy that was altered strongly, or of a "
+            f"coloured as good from {MIN_PICTURES} pictures. Cannot say: no search was run, it "
+            "missed planted copies, or it found none and the generator was trained on another "
+            "prepared folder. Whatever the answer, a copy that was altered strongly, or of a "
             "picture outside the training set, is not found."
         ),
     )
+
+
+_NONE_FOUND = "No copy found"
+_NOT_THOSE_LEARNED_FROM = (
+    "No picture is as near as a copy to a training picture of the evaluated folder, but the "
+    "generator learned from another folder's, which were not searched."
+)
 
 
 def memorisation_sentences(results: Results) -> list[str]:
@@ -142,7 +152,7 @@ def _verdict(search: Mapping[str, Any] | None, equal: int, note: Any) -> Verdict
     high = None if share is None else share.high
     bound = "" if high is None else f" Their share may still reach {_bound(high)} in 100."
     return (
-        "No copy found",
+        _NONE_FOUND,
         "good" if enough else "mixed",
         f"No picture is as near to a training picture as a copy.{bound}{_blind_to(search)}",
     )

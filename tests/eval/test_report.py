@@ -102,6 +102,16 @@ def test_an_incomplete_evaluation_says_why_first(results: Any, write_evaluation:
     assert "the judge is the run's teacher" in text[:700]
 
 
+def test_a_generator_of_another_folder_is_said_so_first(
+    results: Any, write_evaluation: Write
+) -> None:
+    note = "The generator was trained on another prepared folder."
+    assert "Warning." not in page_of(write_evaluation(results)).text[:900]
+    text = page_of(write_evaluation(results | {"model_note": note})).text
+    assert f"Warning. {note}" in text[:900]
+    assert f"Warning: {note}" in text, "among what the result is worth"
+
+
 def test_the_findings_table_holds_the_numbers(results: Any, write_evaluation: Write) -> None:
     page = page_of(write_evaluation(results))
     # Pleural Effusion: AUROC 0.86, so 100 × 0.14 × 0.9 = 12.6 missed, 0.8 times that invented

@@ -124,3 +124,28 @@ def test_every_extractor_says_what_it_was_trained_on(base, tmp_path, little):
     LinearTeacher.fit(linear, little, CPU)
     own = TeacherExtractorOptions(teacher=PluginConfig(name="linear", options=linear))
     assert TeacherExtractor(own).info.trained_on
+
+
+def test_a_generator_trained_on_another_folder_is_marked(little, run, tmp_path, caplog):
+    """Its training pictures may be the test pictures here: same source, split otherwise."""
+    elsewhere = {"folders": [{"dataset": "clinic", "prepared": "ab" * 32, "ratio": 1.0}]}
+    mixture = {"folders": [*elsewhere["folders"], {"prepared": little.content_hash}]}
+    rows = generation_rows(little)
+    trained = {"generated": elsewhere, "peer": elsewhere, "mixed": mixture, "unknown": "a lot"}
+    for name, said in trained.items():
+        write_generated(
+            tmp_path / name, rows, pictures_for(little, rows, seed=len(name)),
+            model={"name": name, "teacher": None, "trained_on": said},
+        )  # fmt: skip
+    others = [
+        OtherPictures(name=name, folder=tmp_path / name) for name in ("peer", "mixed", "unknown")
+    ]
+    results = read(run(others=tuple(others)))
+    assert results["status"] == "complete", "as it should be with another hospital's pictures"
+    assert results["model_note"].startswith("The generator was trained on another prepared folder")
+    assert "pictures of the test split may have trained it" in results["model_note"]
+    assert results["model_note"] in caplog.text
+    note = results["comparison"]["generators_note"]
+    assert "peer was trained on another prepared folder (abababababab)" in note
+    assert "mixed was" not in note + caplog.text
+    assert "unknown was" not in note + caplog.text

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from arra_med.eval.goals import goal_rows
 from arra_med.eval.summary_privacy import could_recognise
+from arra_med.settings import Goal
 from tests.eval.test_summary import ends
 
 
@@ -85,3 +87,16 @@ def test_a_copy_pixel_for_pixel_is_a_copy_even_without_a_search(results: Any) ->
 def test_the_bound_of_a_share_is_never_rounded_down(results: Any) -> None:
     none = {"num_matches": 0, "share": ends(0.0, 0.0, 0.006123)}
     assert "may still reach 0.7 in 100" in could_recognise(searched(results, **none)).headline
+
+
+def test_no_copy_of_pictures_that_trained_nothing_proves_nothing(results: Any) -> None:
+    results["model_note"] = "The generator was trained on another prepared folder."
+    none = searched(results, num_matches=0, share=ends(0.0, 0.0, 0.0061), matches=[])
+    answer = could_recognise(none)
+    assert answer.verdict == "Cannot say"
+    assert "learned from another folder's, which were not searched" in answer.headline
+    suspects = searched(results, num_matches=6, share=ends(0.01, 0.0037, 0.0216))
+    assert could_recognise(suspects).verdict == "Suspects: 6"
+    [goal] = goal_rows([Goal(measure="copies_per_100", at_most=50)], none)
+    assert goal["met"] is None
+    assert "learned from pictures that were not searched" in goal["note"]
