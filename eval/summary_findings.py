@@ -75,7 +75,8 @@ def show_what_was_asked(results: Results) -> Answer:
             f"{decimal(CEILING_GAP)} below the judge's value on real images, no scored finding's "
             f"interval reaches {decimal(CHANCE)}, and neither view nor side, where an independent "
             f"model tested them, lies more than {decimal(CEILING_GAP)} below real images, nor does "
-            "the text's fit reach that of shuffled prompts. Not shown: the mean's interval reaches "
+            "the text's fit reach that of shuffled prompts. No: the mean's interval lies below "
+            f"{decimal(CHANCE)}. Not shown: the mean's interval reaches "
             f"{decimal(CHANCE)}; coloured as poor if it ends below {decimal(GOOD_AUROC)}. In part: "
             "anything between. Cannot say: no such judge, or no interval."
         ),
@@ -87,6 +88,12 @@ _NOT_SHOWN = (
     f"interval of its mean AUROC reaches {decimal(CHANCE)}"
 )
 _ASKED: tuple[Verdict, ...] = (
+    (
+        "No",
+        "poor",
+        "Prompts are contradicted: the judge sees findings more where they were not asked, and the "
+        f"interval of its mean AUROC lies below {decimal(CHANCE)}.",
+    ),
     ("Not shown", "poor", f"{_NOT_SHOWN}, and ends below {decimal(GOOD_AUROC)}."),
     ("Not shown", "unknown", f"{_NOT_SHOWN}, and {decimal(GOOD_AUROC)} too."),
     (
@@ -100,7 +107,7 @@ _ASKED: tuple[Verdict, ...] = (
         "What a prompt asks for can be recognised almost as well as in real images.",
     ),
 )
-_IN_PART, _YES = 2, 3
+_IN_PART, _YES = 3, 4
 
 
 def judges_agreement(results: Results) -> str | None:
@@ -341,8 +348,13 @@ def _auroc_sentences(results: Results) -> list[str]:
         )
     if real is not None:
         sentences.append(f"On real images it reaches {with_interval(real)}: the ceiling.")
+    against = [str(row["finding"]) for row in scored if _contradicted(row)]
+    if against:
+        sentences.append(f"Contradicted, below chance with the whole interval: {listed(against)}.")
     by_chance = [
-        str(row["finding"]) for row in scored if (low := _low(row)) is not None and low <= CHANCE
+        str(row["finding"])
+        for row in scored
+        if (low := _low(row)) is not None and low <= CHANCE and not _contradicted(row)
     ]
     if by_chance:
         sentences.append(f"No better than chance, within the interval: {listed(by_chance)}.")
@@ -361,8 +373,10 @@ def _asked_level(judge: Mapping[str, Any]) -> int | None:
     made, real = _mean(judge, "auroc_generated"), _mean(judge, "auroc_real")
     if made is None or made.low is None or made.high is None:
         return None
+    if made.high < CHANCE:
+        return 0
     if made.low <= CHANCE:
-        return 0 if made.high < GOOD_AUROC else 1
+        return 1 if made.high < GOOD_AUROC else 2
     near = real is not None and made.value >= real.value - CEILING_GAP
     lows = map(_low, scored_rows(judge))
     unsure = any(low is None or low <= CHANCE for low in lows)
@@ -373,6 +387,12 @@ def _low(row: Mapping[str, Any]) -> float | None:
     """Lower end of a finding's AUROC on generated pictures; ``None`` if it has no interval."""
     made = Estimate.read(row.get("auroc_generated"))
     return None if made is None else made.low
+
+
+def _contradicted(row: Mapping[str, Any]) -> bool:
+    """Whether the whole interval of a finding's AUROC lies below chance."""
+    made = Estimate.read(row.get("auroc_generated"))
+    return made is not None and made.high is not None and made.high < CHANCE
 
 
 def _mean(judge: Mapping[str, Any] | None, name: str) -> Estimate | None:

@@ -67,6 +67,8 @@ def test_the_worst_independent_encoder_counts_and_a_dependent_one_never(results:
         (ends(0.84, 0.81, 0.87), ends(0.95, 0.94, 0.96), "In part"),  # 0.11 under the ceiling
         (ends(0.84, 0.79, 0.89), ends(0.9, 0.88, 0.92), "In part"),  # the interval reaches 0.79
         (ends(0.55, 0.49, 0.61), ends(0.9, 0.88, 0.92), "Not shown"),
+        (ends(0.49, 0.47, 0.5), ends(0.9, 0.88, 0.92), "Not shown"),  # the interval reaches 0.5
+        (ends(0.3, 0.18, 0.45), ends(0.9, 0.88, 0.92), "No"),
         ({"value": 0.95, "low": None, "high": None}, ends(0.9, 0.88, 0.92), "Cannot say"),
         (ends(0.88, 0.84, 0.92), ends(0.69, 0.6, 0.75), "Cannot say"),  # the judge is too weak
         (None, ends(0.9, 0.88, 0.92), "Cannot say"),
@@ -86,6 +88,21 @@ def test_an_interval_that_reaches_chance_shows_nothing(
     )  # fmt: skip
     assert (answer.verdict, answer.tone) == ("Not shown", tone)
     assert "was not shown" in answer.headline
+
+
+def test_prompts_that_are_contradicted_are_not_called_chance(results: Any) -> None:
+    changed = judged(results, ends(0.3, 0.18, 0.45), ends(0.9, 0.88, 0.92))
+    first, second = changed["judges"][0]["findings"]
+    first["auroc_generated"] = ends(0.3, 0.18, 0.45)
+    second["auroc_generated"] = ends(0.45, 0.35, 0.55)
+    answer = show_what_was_asked(changed)
+    assert answer.tone == "poor"
+    assert answer.headline.startswith("Prompts are contradicted: the judge sees findings more")
+    assert (
+        f"Contradicted, below chance with the whole interval: {first['finding']}."
+        in answer.sentences
+    )
+    assert f"No better than chance, within the interval: {second['finding']}." in answer.sentences
 
 
 def judged(results: Any, made: Any, real: Any, rows: int = 2) -> dict[str, Any]:
