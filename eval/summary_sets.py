@@ -22,6 +22,7 @@ from arra_med.eval.summary_evidence import (
 CLOSE_SHARE = 0.8
 HALF_SHARE = 0.5
 COLLAPSED_SHARE = 0.1
+"""Share of real–real recall, or precision, under which next to nothing of it is there."""
 SAME_PICTURE = 0.95
 """MS-SSIM from which two pictures count as one and the same."""
 
@@ -110,15 +111,19 @@ def own_problems(results: Results) -> list[str]:
 def varied(results: Results) -> Answer:
     """Are the pictures as different from each other as real images are?"""
     trusted = independent_encoders(results)
-    shares = [
-        share for share in (share_of_real(row, "recall") for row in trusted) if share is not None
-    ]
+    # recall counts real images near generated ones: of pictures unlike any real one it tells no
+    # variety, unless they are alike among themselves as well
+    unlike = [] if _more_alike(results) else [row for row in trusted if _unlike_real(row)]
+    measured = (share_of_real(row, "recall") for row in trusted if row not in unlike)
+    shares = [share for share in measured if share is not None]
     repeated, chosen = _repeated(results), unlike_split(results)
     verdict: Verdict
     if repeated:
         verdict = ("No, collapsed", "poor", repeated)
-    elif chosen and shares:
+    elif chosen and (shares or unlike):
         verdict = cannot_say(chosen)
+    elif unlike and min(shares, default=1.0) >= HALF_SHARE:
+        verdict = cannot_say("Too unlike real pictures for their variety to be measured.")
     elif not shares:
         verdict = cannot_say(
             "No independent encoder could measure how much of the real variety is covered."
@@ -149,7 +154,9 @@ def varied(results: Results) -> Answer:
             f"{percent(100 * CLOSE_SHARE)} %, provided that generated pictures are not more alike "
             "than real ones (MS-SSIM intervals apart) and that there are at least "
             f"{MIN_PICTURES} pictures on each side, or else Cannot say, as for a part of the "
-            "split's prompts that is not evenly spread over it. Less than real from "
+            "split's prompts that is not evenly spread over it, and where precision is under "
+            f"{percent(100 * COLLAPSED_SHARE)} % of its real–real value while they are not more "
+            "alike than real ones. Less than real from "
             f"{percent(100 * HALF_SHARE)} %. Little below that. No, collapsed: under "
             f"{percent(100 * COLLAPSED_SHARE)} %, or the whole MS-SSIM interval of pictures of "
             f"different prompts is at least {SAME_PICTURE} and above that of real images, or that "
@@ -194,6 +201,12 @@ def _more_alike(results: Results) -> bool:
     if made is None or real is None or made.low is None:
         return False
     return made.low > (real.value if real.high is None else real.high)
+
+
+def _unlike_real(row: Mapping[str, Any]) -> bool:
+    """Whether an encoder finds next to no generated picture among the real ones."""
+    share = share_of_real(row, "precision")
+    return share is not None and share < COLLAPSED_SHARE
 
 
 def _repeated(results: Results) -> str | None:

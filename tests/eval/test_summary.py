@@ -369,6 +369,31 @@ def test_the_same_picture_over_and_over_is_a_collapse_whatever_recall_says(
         assert varied(changed | {"fidelity": []}).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("precision", "recall", "made", "verdict"),
+    [
+        (0.0, 0.0, ends(0.32, 0.31, 0.33), "Cannot say"),  # varied mud
+        (0.087, 0.8, ends(0.32, 0.31, 0.33), "Cannot say"),  # 0.087 / 0.88 = 0.099
+        (0.089, 0.0, ends(0.32, 0.31, 0.33), "No, collapsed"),
+        (0.0, 0.0, ends(0.40, 0.39, 0.41), "No, collapsed"),  # more alike than real: 0.372
+        (0.0, 0.0, ends(0.99, 0.98, 1.0), "No, collapsed"),
+        (0.0, 0.0, None, "Cannot say"),
+    ],
+)
+def test_variety_of_pictures_unlike_any_real_one_is_not_measured_by_recall(
+    results: Any, precision: float, recall: float, made: Any, verdict: str
+) -> None:
+    changed = only_independent(results, precision=precision, recall=recall)
+    changed["similarity"] = results["similarity"] | {"diversity_generated": made}
+    answer = varied(changed)
+    assert answer.verdict == verdict
+    if verdict == "Cannot say":
+        assert answer.headline == "Too unlike real pictures for their variety to be measured."
+        another = results["fidelity"][0] | {"extractor": "other", "recall": 0.05}
+        changed["fidelity"].append(another)  # one that can measure it decides
+        assert varied(changed).verdict == "No, collapsed"
+
+
 def test_prompts_of_one_kind_do_not_settle_looks_and_variety(results: Any) -> None:
     """Real images of the whole split differ from theirs, whoever draws."""
     results["fidelity"][0] |= {"recall": 0.1, "precision": 0.1}
