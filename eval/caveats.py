@@ -260,7 +260,10 @@ def not_checked(results: Results) -> list[NotDone]:
         if row.get("status") == "too few"
     ]
     if rare:
-        names = listed(f"{row['finding']} ({row.get('positives')})" for row in rare)
+        names = listed(
+            f"{row['finding']} ({row.get('positives')} with, {row.get('negatives')} without)"
+            for row in rare
+        )
         items.append(
             NotDone(what=f"Findings that could not be scored: {names}", because=_too_few(results))
         )
