@@ -153,8 +153,9 @@ def fit(options: CnnOptions, prepared: PreparedFolder, device: torch.device) -> 
     if not findings:
         raise RequestError(
             f"cannot fit a judge on {prepared.folder}: no finding has {options.min_positives} "
-            "present and as many absent training pictures; lower its min_positives or name a "
-            "judge with weights of its own"
+            "present and as many absent training pictures; lower its own min_positives "
+            "(evaluation.judges: [{name: cnn, min_positives: …}], which is not "
+            "evaluation.min_positives), or name a judge with weights of its own"
         )
     LOG.info("fitting a judge of %d findings on %d training pictures", len(findings), len(rows))
     labels = torch.tensor(

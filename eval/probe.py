@@ -138,8 +138,9 @@ def fit(options: ProbeOptions, prepared: PreparedFolder, device: torch.device) -
     if not findings:
         raise RequestError(
             f"cannot fit a probe on {prepared.folder}: no finding has {options.min_positives} "
-            "present and as many absent training pictures; lower its min_positives or name a "
-            "judge with weights of its own"
+            "present and as many absent training pictures; lower its own min_positives "
+            "(evaluation.judges: [{name: probe, min_positives: …}], which is not "
+            "evaluation.min_positives), or name a judge with weights of its own"
         )
     features, origin = training_features(
         options.extractor, prepared, rows, device, "probe: training pictures"

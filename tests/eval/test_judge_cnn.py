@@ -153,7 +153,10 @@ def test_missing_and_damaged_and_other_weights(options, prepared, tmp_path):
 
 def test_nothing_to_judge_is_refused(prepared, tmp_path):
     options = CnnOptions(weights=tmp_path / "judge", input_size=32, min_positives=13)
-    with pytest.raises(RequestError, match="no finding has 13 present"):
+    own = (
+        r"13 present .*evaluation\.judges: \[{name: cnn, min_positives: .*which is not evaluation\."
+    )
+    with pytest.raises(RequestError, match=own):
         CnnJudge.fit(options, prepared, CPU)
     assert not options.weights.exists()
 

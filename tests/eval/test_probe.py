@@ -241,7 +241,8 @@ def test_missing_damaged_and_foreign_weights(fitted: ProbeOptions, tmp_path: Pat
 
 
 def test_nothing_to_judge_is_refused(prepared: PreparedFolder, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no finding has 13 present"):
+    own = r"13 present .*evaluation\.judges: \[{name: probe, min_positives: .*is not evaluation\."
+    with pytest.raises(RequestError, match=own):
         ProbeJudge.fit(options(tmp_path / "probe", min_positives=13), prepared, CPU)
     assert not (tmp_path / "probe").exists()
 
