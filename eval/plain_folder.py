@@ -125,8 +125,8 @@ def open_pictures(
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"the pictures of {name!r}: no folder at {folder}: draw them with 'arra-med generate', "
-            "or correct the path"
+            f"the pictures of {name!r}: no folder at {folder}: run 'arra-med generate' first, or "
+            "correct the path"
         )
     if (folder / MANIFEST).is_file():
         if table is not None:

@@ -135,6 +135,26 @@ def test_shards_share_a_folder_and_a_run_without_one_joins_them(tmp_path: Path) 
     assert contents(tmp_path / "a") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        ("generated", "paths.generated"),
+        ("evaluation", "paths.evaluation"),
+        ("tokens", "output folder"),
+    ],
+)
+def test_who_must_choose_another_folder_is_told_by_which_setting(
+    tmp_path: Path, kind: str, other: str
+) -> None:
+    with PartWriter(tmp_path / "a", kind=kind, config={"n": 3}) as writer:
+        writer.finish(0)
+    with (
+        pytest.raises(RequestError, match=f"differs in n.*Choose another {other}, or delete"),
+        PartWriter(tmp_path / "a", kind=kind, config={"n": 4}),
+    ):
+        pass
+
+
 def test_a_shard_beside_a_whole_run_is_refused(tmp_path: Path) -> None:
     with (
         PartWriter(tmp_path / "a", kind="things", config={"n": 3}),

@@ -35,6 +35,8 @@ from arra_med.store.files import (
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS, _REMIND_SECONDS = 1.0, 60.0
+_NAMED_IN_PATHS = ("prepared", "tokenizer", "generated", "evaluation")
+"""Kinds of folders that the configuration names by a setting of the same name."""
 _BUSY = "another process is writing {}: wait for it, or choose another folder"
 
 
@@ -311,9 +313,11 @@ class PartWriter:
             if source is not None:
                 differing[index] = f"{source}, which has changed since"
         if differing:
+            named = self.kind in _NAMED_IN_PATHS
+            other = f"paths.{self.kind}" if named else "output folder"
             raise RequestError(
                 f"{self.folder} holds {state} work of another configuration; it differs in "
-                f"{', '.join(differing)}. Choose another output folder, or delete this one."
+                f"{', '.join(differing)}. Choose another {other}, or delete this one."
             )
 
 

@@ -185,7 +185,9 @@ def test_wrong_tables_are_refused_with_their_lines(prepared, peer, lines, header
 
 
 def test_folders_that_are_not_there_or_have_no_table(prepared, tmp_path, peer):
-    with pytest.raises(FileNotFoundError, match=r"no folder at .*nowhere: draw them with"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder at .*nowhere: run 'arra-med generate' first"
+    ):
         open_pictures(tmp_path / "nowhere", prepared)
     with pytest.raises(FileNotFoundError, match=r"no manifest.json\) nor a table .*pictures.csv"):
         open_pictures(peer, prepared)
