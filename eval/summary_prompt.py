@@ -19,6 +19,9 @@ from arra_med.eval.summary_evidence import CHANCE, Measure, Results, sentence
 CEILING_GAP = 0.1
 """How far below the real value a share or an AUROC may lie and still be near it."""
 
+HANDFUL = 20
+"""Below so many pictures they are counted, without a rate per 100."""
+
 
 def view_sentences(results: Results) -> list[str]:
     """How often the view asked for is drawn."""
@@ -28,8 +31,8 @@ def view_sentences(results: Results) -> list[str]:
         return [_not_tested("View", results.get("view_note"))]
     real = Estimate.read(view.get("agreement_real"))
     sentences = [
-        f"The view asked for is drawn in {per_100(made)} pictures, and recognised in "
-        f"{per_100(real)} real images ({view.get('classifier')}, "
+        f"The view asked for is drawn in {_of_pictures(made)} pictures, and recognised in "
+        f"{_of_pictures(real)} real images ({view.get('classifier')}, "
         f"{counted(view.get('n'), 'picture')}{_standing(view)})."
     ]
     known = [
@@ -46,8 +49,15 @@ def view_sentences(results: Results) -> list[str]:
         }
         mistaken = max(others, key=lambda name: others[name]) if others else None
         taken = f", most often taken for {mistaken}" if mistaken else ""
-        sentences.append(f"Least often for {row.get('view')}: {per_100(lowest)}{taken}.")
+        sentences.append(f"Least often for {row.get('view')}: {_of_pictures(lowest)}{taken}.")
     return sentences + _reasons(view)
+
+
+def _of_pictures(share: Estimate | None) -> str:
+    """``2 of 3`` for a handful of pictures, which give no rate; for more, :func:`per_100`."""
+    if share is None or share.n is None or share.n >= HANDFUL:
+        return per_100(share)
+    return f"{round(share.value * share.n)} of {share.n}"
 
 
 def laterality_sentences(results: Results) -> list[str]:

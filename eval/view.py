@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from arra_med.datasets.views import is_known, normalise_view
+from arra_med.eval.consistency import USABLE_JUDGE
 from arra_med.eval.estimators import weighted_mean
+from arra_med.eval.formatting import decimal
 from arra_med.eval.intervals import ClusteredBootstrap, Interval
 
 LEAST_TRAINING = 10
@@ -23,6 +25,8 @@ LEAST_TRAINING = 10
 REGULARISATION = 0.1
 """C of the logistic regression on standardised features."""
 
+_USABLE = (USABLE_JUDGE - 0.5) / 0.5
+"""How far from chance to certainty a judge of findings must come on real pictures, and this one."""
 _MOST_STEPS = 2000
 _VIEW = re.compile(
     r"((?:[\w'/-]+\s+){1,4}?)(?:view|projection|(?:chest\s+)?(?:x-?ray|radiograph|film|cxr))\b",
@@ -122,8 +126,11 @@ def view_test(
     if not any(view in classes for view in asked):
         return None, f"too few real training pictures of the views asked: {', '.join(asked)}"
     shown_real, shown = _classify(train, classes, [real.features, generated.features])
-    result: dict[str, Any] = {"n": sum(asked[view] for view in classes)}
     hits, hits_real = _hits(generated, shown, classes), _hits(real, shown_real, classes)
+    weak = _too_weak(real.views, hits_real, classes)
+    if weak:
+        return None, weak
+    result: dict[str, Any] = {"n": sum(asked[view] for view in classes)}
     _put(result, "agreement", hits, generated_bootstrap)
     _put(result, "agreement_real", hits_real, real_bootstrap)
     result["by_view"] = []
@@ -173,6 +180,27 @@ def _hits(
             float(view == seen) if view in classes else np.nan
             for view, seen in zip(pictures.views, shown, strict=True)
         ]
+    )
+
+
+def _too_weak(
+    views: Sequence[str | None], hits: NDArray[np.float64], classes: Sequence[str]
+) -> str | None:
+    """Why the classifier's word counts for nothing, or ``None``.
+
+    The mean over views counts: seeing one and the same view in every picture, it is chance.
+    """
+    there = [view for view in classes if view in views]
+    if not there:
+        return None
+    value = float(np.mean([hits[_equal(views, view)].mean() for view in there]))
+    chance = 1 / max(2, len(there))
+    needed = chance + (1 - chance) * _USABLE
+    if value >= needed:
+        return None
+    return (
+        "the classifier does not know the views of real pictures: mean over views "
+        f"{decimal(value)}, chance is {decimal(chance)}, and {decimal(needed)} is needed"
     )
 
 

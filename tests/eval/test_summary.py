@@ -90,6 +90,14 @@ def test_an_interval_that_reaches_chance_shows_nothing(
     assert "was not shown" in answer.headline
 
 
+def test_a_handful_of_views_is_counted_without_a_rate(results: Any) -> None:
+    made, real = ends(2 / 3, 0.09, 0.99) | {"n": 3}, ends(0.957, 0.94, 0.974) | {"n": 300}
+    results["view"] |= {"agreement": made, "agreement_real": real}
+    answer = show_what_was_asked(results)
+    [words] = [line for line in answer.sentences if line.startswith("The view asked for")]
+    assert "is drawn in 2 of 3 pictures, and recognised in 96 of 100 (94 to 97)" in words
+
+
 def test_prompts_that_are_contradicted_are_not_called_chance(results: Any) -> None:
     changed = judged(results, ends(0.3, 0.18, 0.45), ends(0.9, 0.88, 0.92))
     first, second = changed["judges"][0]["findings"]

@@ -108,6 +108,29 @@ def test_views_of_no_real_test_picture_have_no_ceiling() -> None:
     assert result["by_view"][0]["agreement_real_note"] == "no picture of this view"
 
 
+@pytest.mark.parametrize(
+    ("right", "refused"),
+    [
+        ((5, 5, 5), r"views 0\.50, chance is 0\.33, and 0\.60 is needed"),
+        ((10, 0, 0), r"views 0\.33,"),  # the same view everywhere
+        ((6, 6, 6), None),
+        ((10, 8, 0), None),
+    ],
+)
+def test_a_classifier_that_does_not_know_real_views_tests_nothing(
+    right: tuple[int, int, int], refused: str | None
+) -> None:
+    """Of 3 views, 1/3 is chance, and 0.4 of the way to 1 is needed, as an AUROC of 0.7 is."""
+    views, shown = ["PA"] * 10 + ["AP"] * 10 + ["lateral"] * 10, []
+    for view, other, count in zip(("PA", "AP", "lateral"), ("AP", "PA", "PA"), right, strict=True):
+        shown += [view] * count + [other] * (10 - count)
+    result, note = run(TRAIN, pictures(views, 10, shown), pictures(["PA"] * 20, 11))
+    assert (result is None) == (refused is not None)
+    if refused:
+        assert note.startswith("the classifier does not know the views of real pictures")
+        assert re.search(refused, note)
+
+
 def test_scale_and_constant_features_do_not_matter() -> None:
     generated = pictures(["PA", "AP"] * 10, 9)
     scaled = [
