@@ -130,8 +130,8 @@ def unpaired(study: Study, contrast: Contrast, measure: str) -> Estimate | None:
         return None
     test = ttest_ind(plus, minus, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
-    difference = math.fsum(plus) / len(plus) - math.fsum(minus) / len(minus)
-    return Estimate(value=difference, low=float(low), high=float(high), n=len(plus) + len(minus))
+    gap = math.fsum(plus) / len(plus) - math.fsum(minus) / len(minus)
+    return Estimate(value=gap, low=float(low), high=float(high), n=len(plus) + len(minus))
 
 
 def verdict(seeds: Estimate | None) -> str:

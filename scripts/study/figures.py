@@ -6,6 +6,7 @@ diamonds and dashed lines, aligned ones dots and full lines, so that nothing res
 """
 
 import hashlib
+import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -325,7 +326,7 @@ def _curve_panel(axes: Axes, lines: Payload, *, measure: str, behind: Sequence[s
     """Thin lines by seed and a thick mean for each arm, named at its end."""
     ends = []
     marked: set[float] = set()
-    looks = iter(_SEVERAL)
+    looks = itertools.cycle(_SEVERAL)
     for arm, line in lines.items():
         plain = (SOFT, "o") if arm in behind else (PLAIN, "D") if arm.endswith("none") else None
         colour, shape = plain or next(looks)
