@@ -74,6 +74,10 @@ def laterality_sentences(results: Results) -> list[str]:
     ]
     if real is not None and real.low is not None and real.low <= CHANCE:
         sentences.append("Even in real images the judge tells sides no better than chance.")
+    elif made.high is not None and made.high < CHANCE:
+        sentences.append(
+            "Sides are exchanged: findings are seen on the other side more often than by chance."
+        )
     elif made.low is not None and made.low <= CHANCE:
         sentences.append("No sign that the side is followed: the interval reaches chance.")
     swapped: Mapping[str, Any] | None = sides.get("swapped")

@@ -126,6 +126,8 @@ def test_view_side_and_text_are_told_or_the_reason_is(results: Any) -> None:
     assert "chance gives 0.10" in table[2].sentence
     at_chance = results["laterality"] | {"followed": ends(0.55, 0.48, 0.62)}
     assert "No sign" in laterality_sentences({"laterality": at_chance})[1]
+    mirrored = results["laterality"] | {"followed": ends(0.2, 0.15, 0.25)}
+    assert "Sides are exchanged" in laterality_sentences({"laterality": mirrored})[1]
     blind = at_chance | {"followed_real": ends(0.52, 0.44, 0.6)}
     assert "Even in real images" in laterality_sentences({"laterality": blind})[1]
     assert view_sentences({"view": None, "view_note": "no classifier of views"}) == [
