@@ -212,7 +212,7 @@ def finding_sentence(row: Mapping[str, Any], min_positives: int | None) -> str:
         )
     if row.get("warning"):
         return f"Warning: {str(row['warning']).rstrip('.')}."
-    if made.high is not None and made.high < CHANCE:
+    if made.below(CHANCE):
         return "The judge sees it more where it was not asked: the prompt is contradicted."
     if made.low <= CHANCE:
         return "No sign that the prompt is followed: the interval reaches chance."

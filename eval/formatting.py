@@ -58,6 +58,10 @@ class Estimate:
             n=self.n,
         )
 
+    def below(self, value: float) -> bool:
+        """Whether the interval's upper end is known and lies below ``value``."""
+        return self.high is not None and self.high < value
+
     def includes(self, value: float) -> bool:
         """Whether the interval is known and holds ``value``."""
         return self.low is not None and self.high is not None and self.low <= value <= self.high

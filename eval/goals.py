@@ -10,6 +10,7 @@ from arra_med.eval.intervals import exact_share
 from arra_med.eval.memorisation_result import ByChance
 from arra_med.eval.summary_answer import Answer, Tone, Verdict, cannot_say
 from arra_med.eval.summary_comparison import measure_name
+from arra_med.eval.summary_errors import pooled_rate
 from arra_med.eval.summary_evidence import (
     MIN_PICTURES,
     Results,
@@ -19,7 +20,6 @@ from arra_med.eval.summary_evidence import (
     scored_rows,
     unlike_split,
 )
-from arra_med.eval.summary_findings import pooled_rate
 from arra_med.eval.summary_privacy import by_chance, identical, most_by_chance
 from arra_med.settings import Goal
 

@@ -24,8 +24,8 @@ from arra_med.eval.plots_findings import alignment_plot, auroc_plot, share_plot
 from arra_med.eval.plots_privacy import distance_plot
 from arra_med.eval.plots_scores import score_plot
 from arra_med.eval.summary import answers
+from arra_med.eval.summary_asked import judges_agreement
 from arra_med.eval.summary_comparison import beyond_real, comparison_sentences, measure_name
-from arra_med.eval.summary_findings import judges_agreement
 from arra_med.eval.summary_privacy import memorisation_sentences
 from arra_med.eval.summary_prompt import (
     laterality_sentences,

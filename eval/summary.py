@@ -8,8 +8,9 @@ the evidence is not independent, too small or not there.
 from arra_med.eval.caveats import fails, open_questions
 from arra_med.eval.goals import goals_reached
 from arra_med.eval.summary_answer import Answer
+from arra_med.eval.summary_asked import show_what_was_asked
+from arra_med.eval.summary_errors import invent_or_miss
 from arra_med.eval.summary_evidence import Results
-from arra_med.eval.summary_findings import invent_or_miss, show_what_was_asked
 from arra_med.eval.summary_privacy import could_recognise
 from arra_med.eval.summary_sets import look_right, varied
 

@@ -20,12 +20,8 @@ from arra_med.eval.summary_evidence import MIN_PICTURES, Results, sentence
 
 def could_recognise(results: Results) -> Answer:
     """Are generated pictures copies of training pictures?"""
-    search: Mapping[str, Any] | None = results.get("memorisation")
-    verdict = _verdict(search, identical(results), results.get("memorisation_note"))
-    if search and verdict[0] == _NONE_FOUND and results.get("model_note"):
-        verdict = cannot_say(_NOT_THOSE_LEARNED_FROM)
     return Answer.of(
-        verdict,
+        _verdict(results),
         question="Could a patient be recognised?",
         sentences=tuple(memorisation_sentences(results)),
         rule=(
@@ -40,13 +36,6 @@ def could_recognise(results: Results) -> Answer:
             "picture outside the training set, is not found."
         ),
     )
-
-
-_NONE_FOUND = "No copy found"
-_NOT_THOSE_LEARNED_FROM = (
-    "No picture is as near as a copy to a training picture of the evaluated folder, but the "
-    "generator learned from another folder's, which were not searched."
-)
 
 
 def memorisation_sentences(results: Results) -> list[str]:
@@ -128,8 +117,9 @@ def _control(row: Mapping[str, Any]) -> str:
     return f"{row.get('kind')} {row.get('found')} of {row.get('n')}"
 
 
-def _verdict(search: Mapping[str, Any] | None, equal: int, note: Any) -> Verdict:  # noqa: ANN401
-    if equal:
+def _verdict(results: Results) -> Verdict:
+    search: Mapping[str, Any] | None = results.get("memorisation")
+    if equal := identical(results):
         words = (
             "1 generated picture equals a training picture."
             if equal == 1
@@ -137,7 +127,7 @@ def _verdict(search: Mapping[str, Any] | None, equal: int, note: Any) -> Verdict
         )
         return (f"Yes: {_copies(equal)}", "poor", words)
     if not search:
-        reason = str(note or "").strip()
+        reason = str(results.get("memorisation_note") or "").strip()
         return cannot_say(
             f"Training pictures were not searched: {sentence(reason)}"
             if reason
@@ -148,11 +138,16 @@ def _verdict(search: Mapping[str, Any] | None, equal: int, note: Any) -> Verdict
         return _of_matches(search, matches, share)
     if not search.get("detects"):
         return cannot_say("The search missed planted copies, so finding none proves nothing.")
+    if results.get("model_note"):
+        return cannot_say(
+            "No picture is as near as a copy to a training picture of the evaluated folder, but "
+            "the generator learned from another folder's, which were not searched."
+        )
     enough = (finite(search.get("n_generated")) or 0) >= MIN_PICTURES
     high = None if share is None else share.high
     bound = "" if high is None else f" Their share may still reach {_bound(high)} in 100."
     return (
-        _NONE_FOUND,
+        "No copy found",
         "good" if enough else "mixed",
         f"No picture is as near to a training picture as a copy.{bound}{_blind_to(search)}",
     )

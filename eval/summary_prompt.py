@@ -74,7 +74,7 @@ def laterality_sentences(results: Results) -> list[str]:
     ]
     if real is not None and real.low is not None and real.low <= CHANCE:
         sentences.append("Even in real images the judge tells sides no better than chance.")
-    elif made.high is not None and made.high < CHANCE:
+    elif made.below(CHANCE):
         sentences.append(
             "Sides are exchanged: findings are seen on the other side more often than by chance."
         )

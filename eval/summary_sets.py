@@ -59,7 +59,7 @@ def look_right(results: Results) -> Answer:
             f"They hold {percent(100 * detail.value)} % of the fine detail (edges, texture, grain) "
             "of the real images of the same prompts."
         )
-        if detail.high is not None and detail.high < HALF_SHARE:
+        if detail.below(HALF_SHARE):
             share = percent(100 * detail.value)
             reason = f"They are blurred: {share} % of the fine detail of real images."
             verdict = ("No", "poor", reason)

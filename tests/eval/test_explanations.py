@@ -31,10 +31,7 @@ from arra_med.eval.summary_prompt import (
     text_sentences,
     view_sentences,
 )
-
-
-def ends(value: float, low: float, high: float) -> dict[str, float]:
-    return {"value": value, "low": low, "high": high}
+from tests.eval.estimates import ends
 
 
 @pytest.mark.parametrize(

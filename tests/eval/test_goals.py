@@ -8,10 +8,7 @@ import pytest
 from arra_med.eval.goals import goal_lines, goal_rows, goals_reached
 from arra_med.eval.intervals import exact_share
 from arra_med.settings import Goal
-
-
-def ends(value: float, low: float | None, high: float | None) -> dict[str, float | None]:
-    return {"value": value, "low": low, "high": high}
+from tests.eval.estimates import ends
 
 
 def one(results: Any, **goal: Any) -> dict[str, Any]:
