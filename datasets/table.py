@@ -27,7 +27,7 @@ Every row, or file, becomes one sample or one exclusion.
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,8 @@ class Table(DatasetAdapter):
         self._lines = _open_source(options)
         self._root = self._lines.root
         if isinstance(self._lines, _TableLines):
-            for column in dict.fromkeys((options.patient, options.study)):
-                if column is not None:
-                    _refuse_ids_as_numbers(options.file, column, self._rows)
+            columns = [one for one in (options.patient, options.study) if one is not None]
+            _refuse_ids_as_numbers(options.file, columns, self._rows)
         self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
         self._views = self._wanted_views()
@@ -309,15 +308,21 @@ def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
 
 
 def _refuse_ids_as_numbers(
-    file: Path, column: str, rows: Callable[[], Iterator[tuple[int, Row]]]
+    file: Path, columns: Sequence[str], rows: Callable[[], Iterator[tuple[int, Row]]]
 ) -> None:
     """Refuse ids of which some became fractions (pandas does so to a column with gaps).
 
     One person would be two, and might stand in two splits.
     """
-    whole = {row[column][:-2]: number for number, row in rows() if row[column].endswith(".0")}
-    twice = {row[column]: number for number, row in rows() if row[column] in whole} if whole else {}
-    if twice:
+    found: dict[str, dict[str, int]] = {column: {} for column in columns}
+    for number, row in rows() if columns else ():
+        for column, whole in found.items():
+            if row[column].endswith(".0"):
+                whole[row[column][:-2]] = number
+    for column, whole in found.items():
+        twice = {row[column]: n for n, row in rows() if row[column] in whole} if whole else {}
+        if not twice:
+            continue
         first, number = next(iter(twice.items()))
         raise RequestError(
             f"{file}: ids of column {column!r} stand there both with and without a '.0' behind "

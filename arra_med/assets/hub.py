@@ -15,11 +15,10 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError
 )
 
 from arra_med.assets.catalogue import Asset, KnownFile
+from arra_med.assets.listing import PIPELINE
 from arra_med.errors import RequestError, WorkError
 
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
-PIPELINE = "model_index.json"
-"""At the root of a pipeline as diffusers saves it."""
 UNREACHABLE = (OSError, HTTPError)  # the hub's client raises both, by version and cause
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 

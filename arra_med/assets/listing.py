@@ -6,6 +6,9 @@ from typing import Any
 
 from arra_med.errors import RequestError
 
+PIPELINE = "model_index.json"
+"""At the root of a pipeline as diffusers saves it."""
+
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object.

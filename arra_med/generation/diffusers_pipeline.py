@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from arra_med.assets.folder import asset_path
-from arra_med.assets.listing import read_object
+from arra_med.assets.listing import PIPELINE, read_object
 from arra_med.errors import RequestError
 from arra_med.generation.backend import Backend, Drawn, Request, to_channels
 from arra_med.generation.prompts import Prompt
@@ -26,7 +26,6 @@ from arra_med.settings import Generation
 
 logger = logging.getLogger(__name__)
 
-INDEX = "model_index.json"
 _BATCH = 8  # pictures together on a GPU, if not said
 _NEEDED = ("prompt", "num_inference_steps", "guidance_scale", "generator", "output_type")
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
@@ -59,13 +58,14 @@ class DiffusersPipeline(Backend):
         self.device = device
         given = self.chosen.pipeline
         folder = given if given.is_dir() else asset_path(str(given)) or given
-        if not (folder / INDEX).is_file():
+        if not (folder / PIPELINE).is_file():
             raise FileNotFoundError(
-                f"no diffusers pipeline at {folder} ({INDEX} is missing), nor an asset of that name"
+                f"no diffusers pipeline at {folder} ({PIPELINE} is missing), nor an asset of that "
+                "name"
             )
         self.folder = folder
-        index = read_object(folder / INDEX)
-        _refuse_own_code(index, str(folder / INDEX))
+        index = read_object(folder / PIPELINE)
+        _refuse_own_code(index, str(folder / PIPELINE))
         self.model = {
             "name": folder.resolve().name.replace("__", "/"),
             "backend": "diffusers",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from arra_med.assets.folder import asset_path, is_name, not_here
-from arra_med.assets.listing import read_object
+from arra_med.assets.listing import PIPELINE, read_object
 from arra_med.config import PluginConfig, to_tree
 from arra_med.errors import RequestError
 from arra_med.model.backbones import context_length
@@ -71,7 +71,7 @@ def find_source(folder: Path, settings: Generation, tokenizer: PluginConfig | No
         RequestError: if it is something else.
     """
     folder = folder if folder.is_dir() else asset_path(str(folder)) or folder
-    if (folder / "model_index.json").is_file():
+    if (folder / PIPELINE).is_file():
         raise RequestError(
             f"{folder} is a diffusers pipeline: set generation.diffusers.pipeline to it instead of "
             "paths.export"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -204,15 +205,29 @@ def verify(folder: Path, kind: str, *, more_is_fine: bool = False) -> int:
     return len(files)
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names at which two nested mappings differ, with both values."""
+def difference(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str = "",
+    *,
+    said: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Dotted names at which two nested mappings differ, with both values.
+
+    Args:
+        old: what was there.
+        new: what is asked for.
+        prefix: of the names.
+        said: dotted name → what to say in place of it and its values.
+    """
     names = []
     for name in sorted({*old, *new}):
         a, b = old.get(name), new.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            names += difference(a, b, f"{prefix}{name}.")
+            names += difference(a, b, f"{prefix}{name}.", said=said)
         elif a != b:
-            names.append(f"{prefix}{name} ({a!r} there, {b!r} asked for)")
+            values = f"{prefix}{name} ({a!r} there, {b!r} asked for)"
+            names.append(said.get(f"{prefix}{name}", values))
     return names
 
 

@@ -117,7 +117,9 @@ class PartWriter:
         self.folder = folder
         self.kind = kind
         self.config = json.loads(canonical_json(config))
-        self._sources = dict(sources or {})
+        self._changed = {
+            name: f"{path}, which has changed since" for name, path in (sources or {}).items()
+        }
         self.shard = shard
         self.partial = folder / PARTIAL
         self._held = contextlib.ExitStack()
@@ -307,11 +309,7 @@ class PartWriter:
         return self.partial / f"done-{index:05d}.json"
 
     def _refuse_other(self, config: Mapping[str, Any], state: str) -> None:
-        differing = difference(config, self.config)
-        for index, entry in enumerate(differing):
-            source = self._sources.get(entry.partition(" (")[0])
-            if source is not None:
-                differing[index] = f"{source}, which has changed since"
+        differing = difference(config, self.config, said=self._changed)
         if differing:
             named = self.kind in _NAMED_IN_PATHS
             other = f"paths.{self.kind}" if named else "output folder"

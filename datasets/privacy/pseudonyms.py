@@ -3,7 +3,6 @@
 Without the key nobody can try out patient numbers.
 """
 
-import difflib
 import hashlib
 import hmac
 import os
@@ -18,7 +17,7 @@ from pydicom.datadict import keyword_dict, tag_for_keyword
 from arra_med.datasets.privacy.folder_scan import IMAGE_METADATA
 from arra_med.datasets.privacy.identifiers import kind_of
 from arra_med.datasets.privacy.redaction import Leak
-from arra_med.errors import RequestError
+from arra_med.errors import RequestError, did_you_mean
 from arra_med.schema import Exclusion, Sample
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ def check_tags(privacy: "Privacy", id_tags: Collection[str]) -> None:
     """
     for tag in privacy.allow:
         if tag.isalnum() and tag_for_keyword(tag) is None:
-            near = difflib.get_close_matches(tag, keyword_dict, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(tag, keyword_dict)
             raise RequestError(f"ingest.privacy.allow names {tag!r}, which is no DICOM tag{hint}")
     if id_tags and privacy.scan and not privacy.hash_ids:
         tags = ", ".join(sorted(id_tags))

@@ -204,14 +204,13 @@ class Words:
 
     def agreement(self, row: Theirs) -> str:
         """Whether our difference has the direction of the paper's."""
-        if row.contrast is None or (row.values is None and row.percent is None):
+        if row.contrast is None or row.lower is None:
             return NOTHING
         ours = self.verdict(row.contrast, row.measure)
         direction = ours.partition(" (")[0]
         if direction not in ("lower", "higher"):
             return ours
-        less = row.values[0] < row.values[1] if row.values is not None else row.percent > 0
-        theirs = "lower" if less else "higher"
+        theirs = "lower" if row.lower else "higher"
         return "same" if direction == theirs else "opposite"
 
 

@@ -200,6 +200,13 @@ class Theirs(NamedTuple):
     measure: str = "fd"
     percent: float | None = None
 
+    @property
+    def lower(self) -> bool | None:
+        """Whether the first is below the second; ``None`` if the paper's figures are not noted."""
+        if self.values is not None:
+            return self.values[0] < self.values[1]
+        return None if self.percent is None else self.percent > 0
+
 
 _UNALIGNED = "ARRA, Chameleon without alignment"
 _TEXT_FIRST = _less("text-first-hybnext", "text-first-none")
