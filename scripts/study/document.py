@@ -292,7 +292,10 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         further=FURTHER, answers=ASKED,
         answer_titles=[MEASURES[name].title for name in ASKED], measures=MEASURES,
         level=LEVEL, reaches={n: half_width(n) for n in (FEWEST_SEEDS, 5)},
-        most_seeds=max(map(len, study.runs.values())),
+        most_seeds=max(
+            len(difference(study, contrast, "fd").by_seed)
+            for question in QUESTIONS for contrast in question.contrasts
+        ),
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),
         repeats=repeats(study, "small", "longer"),

@@ -166,7 +166,8 @@ def _arms_panel(study: Study, arms: Sequence[tuple[Arm, str]], measure: str) -> 
         if found.seeds is not None:
             kind = "plain" if arm[1].endswith("none") else "aligned"
             rows.append(_mark(label, kind, found.by_seed, found.seeds))
-    return {"title": MEASURES[measure].title, "zero": False, "rows": rows}
+    known = MEASURES[measure]
+    return {"title": known.title, "zero": False, "most": known.most, "rows": rows}
 
 
 def _differences_panel(study: Study, contrasts: Sequence[Contrast], measure: str) -> dict[str, Any]:
@@ -282,6 +283,12 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
     ends = [row["low"] for row in rows if row["low"] is not None]
     if not panel["zero"] and min(ends, default=0) < 0 <= min(min(row["seeds"]) for row in rows):
         axes.set_xlim(left=0)  # no distance is below it
+    if (
+        not panel["zero"]
+        and panel["most"]
+        and max(row["high"] or 0 for row in rows) > panel["most"]
+    ):
+        axes.set_xlim(right=panel["most"])
     if panel["zero"]:
         axes.axvline(0, color=SOFT, lw=0.9, ls=(0, (3, 2)), zorder=1)
     labels = [
