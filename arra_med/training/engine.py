@@ -34,8 +34,14 @@ def start_processes(device: torch.device, *, timeout_minutes: float = 30) -> tup
 
     Returns:
         This process's rank and the number of processes.
+
+    Raises:
+        RequestError: if the environment has DeepSpeed use another kind of device.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if device.type == "cuda" else "cpu")
+    if (other := os.environ.setdefault("DS_ACCELERATOR", device.type)) != device.type:
+        raise RequestError(
+            f"DS_ACCELERATOR is {other} in the environment, but the device is {device}: unset it"
+        )
     import deepspeed
 
     # DeepSpeed would compile a shared-memory collective for CPUs at start: half a minute, and a

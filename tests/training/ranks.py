@@ -1,6 +1,7 @@
 """Training processes for tests: quick to start, each to be signalled or killed on its own."""
 
 import json
+import multiprocessing
 import os
 import socket
 import sys
@@ -20,6 +21,8 @@ class Ranks:
         arguments: of ``arra-med``.
         processes: how many.
         prepare: called in each process, with its rank, before the command line.
+        fresh: in interpreters of their own, which takes longer: those of the tests' server have
+            DeepSpeed ready for CPUs.
     """
 
     def __init__(
@@ -28,8 +31,10 @@ class Ranks:
         *arguments: object,
         processes: int = 1,
         prepare: Callable[[int], None] | None = None,
+        fresh: bool = False,
     ) -> None:
         self.log = log
+        kind = multiprocessing.get_context("spawn").Process if fresh else ForkedProcess
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -38,9 +43,7 @@ class Ranks:
         for rank in range(processes):
             Path(f"{log}.{rank}").write_bytes(b"")  # there, and not of an earlier run, from now on
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-            process = ForkedProcess(
-                target=_run, args=(place, words, f"{log}.{rank}", prepare), daemon=False
-            )
+            process = kind(target=_run, args=(place, words, f"{log}.{rank}", prepare), daemon=False)
             process.start()
             self.processes.append(process)
 

@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
+from arra_med.errors import RequestError
 from arra_med.training.engine import start_processes
 from tests.forks import ForkedProcess
 
@@ -14,7 +15,7 @@ from tests.forks import ForkedProcess
 def _start_alone(device: str) -> None:
     """End with the number of the GPU that this process takes."""
     os.environ.pop("RANK", None)
-    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["DS_ACCELERATOR"] = torch.device(device).type
     with (
         mock.patch("deepspeed.init_distributed"),
         mock.patch("torch.distributed.get_rank"),
@@ -30,3 +31,13 @@ def test_a_process_alone_takes_the_gpu_that_was_asked_for(device: str, expected:
     process.start()
     process.join()
     assert process.exitcode == expected
+
+
+def test_deepspeed_told_to_use_another_kind_of_device_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    with pytest.raises(
+        RequestError, match=r"DS_ACCELERATOR is cpu .* the device is cuda: unset it"
+    ):
+        start_processes(torch.device("cuda"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.ranks import at_step, losses, run
+from tests.training import ranks
+from tests.training.ranks import at_step, losses
 
 pytestmark = [
     pytest.mark.gpu,
@@ -15,6 +16,7 @@ pytestmark = [
 ]
 TOLERANCE = 1e-4
 """Relative, float32: sums are taken in another order, and blocks are compiled unless ZeRO is 3."""
+run = functools.partial(ranks.run, fresh=True)
 
 
 def words(pipeline: Path, name: str, *overrides: str) -> list[object]:
