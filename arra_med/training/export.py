@@ -8,7 +8,9 @@ puts together and which are rounded as training rounds them.
 import contextlib
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from arra_med.model.exported import ARRA
 from arra_med.model.lora import merged_state, remove_lora
 from arra_med.model.precision import DTYPES
 from arra_med.settings import Settings
-from arra_med.store import MANIFEST, check_files
+from arra_med.store import MANIFEST, check_files, fingerprint
 from arra_med.training.checkpoints import (
     best_checkpoint,
     complete_checkpoints,
@@ -48,30 +50,22 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
 
     Raises:
         FileNotFoundError: if there is no such run or checkpoint.
-        RequestError: if the folder holds an export of another step.
+        RequestError: if the folder holds an export of another run or another step.
         WorkError: if the checkpoint is damaged.
     """
     run = settings.paths.folder("run")
     if not (run / RUN_RECORD).is_file():
         raise FileNotFoundError(f"no run at {run} ({RUN_RECORD} is missing): run 'arra-med train'")
     inputs = Inputs(settings)
-    check_run_folder(settings, inputs)
+    identity = check_run_folder(settings, inputs)
     path = _chosen(run / "checkpoints", checkpoint)
     mark = read_mark(path)
     step = int(mark["step"])
     folder = settings.paths.folder("export")
     if settings.paths.export is None and step < mark["total_steps"]:
         folder = run / f"export-{path.name}"
-    there = exported_step(folder)
-    if there == step:
-        check_files(folder, "export")
-        logger.info("%s is already done", folder)
+    if already_exported(folder, identity, step):
         return folder
-    if there is not None:
-        raise RequestError(
-            f"{folder} holds the export of step {there}, this would be step {step}: delete it, or "
-            "choose another folder with paths.export"
-        )
     if found := damage(path, list(mark["files"])):
         raise WorkError(f"{path} is damaged: {found}. Choose another with --checkpoint")
     setup = Setup(settings, inputs)
@@ -103,11 +97,33 @@ def write(setup: Setup, state: dict[str, Tensor], step: int, folder: Path) -> No
     )
 
 
-def exported_step(folder: Path) -> int | None:
-    """Optimizer step of the finished export in ``folder``; ``None`` without one."""
+def already_exported(folder: Path, identity: Mapping[str, Any], step: int | None = None) -> bool:
+    """Whether a folder holds what would be exported to it, whole.
+
+    Args:
+        folder: of the export.
+        identity: of the run.
+        step: optimizer step; by default the run's last.
+
+    Raises:
+        RequestError: if it holds another export.
+        FileNotFoundError: if a file of it is missing.
+    """
     if not (folder / MANIFEST).is_file():
-        return None
-    return int(read_json(folder / ARRA)["trained_on"]["steps"])
+        return False
+    there = read_json(folder / ARRA)["trained_on"]
+    holds = None
+    if there.get("run") != fingerprint(identity):
+        holds = "an export of another run"
+    elif there["steps"] != (wanted := there["total_steps"] if step is None else step):
+        holds = f"the export of step {there['steps']}, this would be step {wanted}"
+    if holds:
+        raise RequestError(
+            f"{folder} holds {holds}: delete it, or choose another folder with paths.export"
+        )
+    check_files(folder, "export")
+    logger.info("%s is already done", folder)
+    return True
 
 
 def _chosen(folder: Path, name: str | None) -> Path:

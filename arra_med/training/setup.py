@@ -12,9 +12,10 @@ from arra_med.model.cache import check_states
 from arra_med.model.lora import add_lora
 from arra_med.model.packed import check_packing
 from arra_med.settings import Settings, Training, section
+from arra_med.store import fingerprint
 from arra_med.tokenizers.base import load_tokenizer
 from arra_med.training.data import Examples
-from arra_med.training.inputs import Inputs
+from arra_med.training.inputs import Inputs, check_run_folder
 from arra_med.training.loader import TrainingSet
 from arra_med.training.mixture import TrainingFolder
 
@@ -139,7 +140,9 @@ class Setup:
                 "dataset": dataset,
                 "folders": folders,
                 "samples": len(self.train_set),
+                "run": fingerprint(check_run_folder(self.settings, self.inputs)),
                 "steps": step,
+                "total_steps": self.total_steps,
                 "seed": self.settings.seed,
             },
         }

@@ -8,18 +8,16 @@ from pathlib import Path
 import torch
 
 from arra_med.config import dump
-from arra_med.errors import RequestError, WorkError
+from arra_med.errors import WorkError
 from arra_med.settings import Settings, section
 from arra_med.store import (
     canonical_json,
-    check_files,
     locked,
     save_run_record,
     write_atomic,
 )
-from arra_med.training.checkpoints import complete_checkpoints, read_mark
 from arra_med.training.engine import start_processes
-from arra_med.training.export import exported_step
+from arra_med.training.export import already_exported
 from arra_med.training.faults import Watch
 from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
 from arra_med.training.memory import out_of_memory
@@ -47,15 +45,7 @@ def train(settings: Settings, *, device: torch.device) -> Path:
     identity = check_run_folder(settings, inputs)
     export = settings.paths.folder("export")
     folder = settings.paths.folder("run")
-    step = exported_step(export)
-    if step is not None:
-        if not _ended(folder, step):
-            raise RequestError(
-                f"{export} holds an export of step {step}, with which the run in {folder} did not "
-                "end: delete it, or choose another folder with paths.export"
-            )
-        check_files(export, "export")
-        logger.info("%s is already done", export)
+    if already_exported(export, identity):
         return export
     timeout = section(settings.training, "training", "train").timeout_minutes
     rank, world_size = start_processes(device, timeout_minutes=timeout)
@@ -82,12 +72,3 @@ def train(settings: Settings, *, device: torch.device) -> Path:
             )
             raise WorkError(out_of_memory(setup, world_size, error, budget)) from error
     return export
-
-
-def _ended(run: Path, step: int) -> bool:
-    """Whether a run ended with ``step``: with any, where it left a record and no checkpoint."""
-    if not (run / RUN_RECORD).is_file():
-        return False
-    found = complete_checkpoints(run / "checkpoints")
-    mark = read_mark(found[-1]) if found else None
-    return mark is None or mark["step"] == mark["total_steps"] == step

@@ -71,7 +71,9 @@ def test_a_checkpoint_exports_what_training_exports(
     assert main([*arguments, "--checkpoint", "step-00000004"]) == 2
 
 
-def test_another_runs_export_is_not_taken_for_this_runs(pipeline: Path) -> None:
+def test_another_runs_export_is_not_taken_for_this_runs(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     export = pipeline / "shared-export"
     words = ["train", str(pipeline / "config.yaml"), *SETTINGS, f"paths.export={export}"]
     words.append("training.zero_stage=0")
@@ -85,8 +87,24 @@ def test_another_runs_export_is_not_taken_for_this_runs(pipeline: Path) -> None:
     run(log, *second)
     for arguments in (first, third):
         ranks = run(log, *arguments, code=2)
-        assert "holds an export of step 6, with which the run in" in ranks.said(0)
+        assert "shared-export holds an export of another run: delete it" in ranks.said(0)
+    assert main(["export", *first[1:]]) == 2
+    assert "holds an export of another run" in caplog.text
     assert "already done" in run(log, *second).said(0)
+
+
+def test_an_export_before_the_end_does_not_end_training(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export = pipeline / "early-export"
+    words = [str(pipeline / "config.yaml"), *SETTINGS, f"paths.export={export}"]
+    words += ["training.zero_stage=0", f"paths.run={pipeline}/early"]
+    log = pipeline / "early.log"
+    stop = functools.partial(at_step, 3, signal.SIGUSR1, 0)
+    run(log, "train", *words, code=75, prepare=stop)
+    assert main(["export", *words, "-q"]) == 0
+    assert main(["train", *words]) == 2
+    assert "holds the export of step 3, this would be step 6" in caplog.text
 
 
 @pytest.mark.slow
