@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from arra_med.cli.main import main
+from arra_med.cli.stages import pick_device
+from arra_med.errors import RequestError
 from arra_med.store import PreparedFolder
 from tests.pipeline import arra_med, write_config
 
@@ -83,7 +85,7 @@ def test_overrides_may_stand_behind_a_shard(
         ("train", "{config}"),
         ("generate", "{config}"),
         ("evaluate", "{config}"),
-        ("train-tokenizer", "{config}", "device=quantum"),
+        ("validate", "{config}", "device=gpu"),
     ],
 )
 def test_wrong_requests_end_with_2_and_leave_nothing(
@@ -147,3 +149,11 @@ def test_errors_go_to_stderr_and_results_to_stdout(tmp_path: Path) -> None:
     assert "no configuration file at" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in arra_med("train", tmp_path / "n.yaml", "--debug", check=False).stderr
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert pick_device("cuda:1").index == 1
+    with pytest.raises(RequestError, match="device is 'cuda:2' but this machine has 2"):
+        pick_device("cuda:2")

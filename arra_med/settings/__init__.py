@@ -4,6 +4,7 @@ Each verb reads the sections it needs; ``arra-med validate`` reads all. See ``ar
 the rules of reading.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -109,6 +110,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         not_negative(self, "seed")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {self.device!r}")
         if self.training is not None and self.alignment.enabled and self.features is None:
             raise ValueError(
                 "alignment is on but there is no 'features' section to say which teacher: "
