@@ -67,6 +67,7 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
                 ),
                 "drawing": fingerprint({name: drawn[name] for name in _DRAWING}),
             },
+            "start": record["pretrained"],
             "teacher": drawn["model"]["teacher"]["weights_sha256"] if aligned else None,
             "versions": evaluation["protocol"]["versions"],
             "seconds": _seconds(plan, run),

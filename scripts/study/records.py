@@ -17,7 +17,8 @@ from arra_med.eval.formatting import Estimate, finite
 
 _FIELDS = {
     "arm", "clipped_share", "device", "diagnosis", "findings", "losses", "made_with", "overrides",
-    "parameters", "points", "seconds", "seed", "size", "teacher", "validation", "versions",
+    "parameters", "points", "seconds", "seed", "size", "start", "teacher",
+    "validation", "versions",
 }  # fmt: skip
 _POINT = {"measures", "pictures", "samples", "split", "step", "tokens"}
 Arm = tuple[str, str]
@@ -121,7 +122,7 @@ def load(folder: Path) -> Study:
         FileNotFoundError: if there is no run.
         ValueError: if a file is not as :meth:`Run.read` needs it, or runs do not compare, because
             they learned from other pictures or codes, or were judged by other networks; or runs of
-            one arm had other teachers.
+            one arm had other teachers or began from other models.
     """
     if not (paths := sorted((folder / "runs").glob("*.json"))):
         raise FileNotFoundError(f"no runs in {folder / 'runs'}: run the study first")
@@ -164,11 +165,12 @@ def _check_alike(runs: Sequence[Run]) -> None:
         others = [run.path.stem for run in runs if run.record["made_with"][what] != usual]
         if others:
             raise ValueError(f"{', '.join(others)}: another {what} than the rest; do not mix them")
-    teachers: dict[Arm, str | None] = {}
-    for run in runs:
-        teacher = run.record["teacher"]
-        if teachers.setdefault((run.size, run.arm), teacher) != teacher:
-            raise ValueError(f"{run.path.stem}: another teacher than other seeds of its arm")
+    for what in ("teacher", "start"):
+        usual_of: dict[Arm, str | None] = {}
+        for run in runs:
+            own = run.record[what]
+            if usual_of.setdefault((run.size, run.arm), own) != own:
+                raise ValueError(f"{run.path.stem}: another {what} than other seeds of its arm")
 
 
 def at_point(point: Mapping[str, Any], measure: str) -> Estimate | None:

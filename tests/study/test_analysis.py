@@ -41,8 +41,9 @@ def save(folder: Path, arm: str, seed: int, points: Sequence[Any], size: str = "
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "arm": arm, "size": size, "seed": seed, "points": list(points), "losses": [],
-        "teacher": "w", "clipped_share": 0, "device": "a card", "overrides": [], "parameters": 1,
-        "seconds": {}, "findings": {}, "validation": [{"step": point["step"]} for point in points],
+        "teacher": "w", "start": None, "clipped_share": 0, "device": "a card", "overrides": [],
+        "parameters": 1, "seconds": {}, "findings": {},
+        "validation": [{"step": point["step"]} for point in points],
         "diagnosis": {"points": [{"step": point["step"]} for point in points]}, "versions": {},
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
     }  # fmt: skip
@@ -254,6 +255,15 @@ def test_runs_made_with_other_things_are_not_mixed(tmp_path: Path, what: str) ->
     record["made_with"][what] = "another"
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=f"small-hybnext-seed1: another {what} than the rest"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["teacher", "start"])
+def test_seeds_of_an_arm_share_its_teacher_and_its_start(tmp_path: Path, what: str) -> None:
+    study_of(tmp_path, {"none": [3.0, 4.0], "hybnext": [2.0, 3.0]})
+    path = tmp_path / "runs" / "small-hybnext-seed1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {what: "another"}))
+    with pytest.raises(ValueError, match=f"small-hybnext-seed1: another {what} than other seeds"):
         load(tmp_path)
 
 

@@ -81,7 +81,7 @@ def finish(plan: Plan, run: Run, monkeypatch: pytest.MonkeyPatch, *, aligned: bo
     write_atomic(folder / "run" / "metrics.jsonl", text.encode())
     record = {
         "training": {"batch_size": 128, "gradient_clipping": 4.0},
-        "alignment": {"enabled": aligned}, "image_tokenizer": "t",
+        "alignment": {"enabled": aligned}, "image_tokenizer": "t", "pretrained": "s",
     }  # fmt: skip
     write_atomic(folder / "run" / "run.json", json.dumps(record).encode())
     for point in run.points:
@@ -121,6 +121,7 @@ def test_a_run_s_results(
     assert {"training", "drawing"} < made_with.keys()
     assert found["clipped_share"] == 40 / 160
     assert found["diagnosis"] == DIAGNOSIS
+    assert found["start"] == "s"
     assert found["teacher"] == (None if arm == "none" else "w")
     assert len(found["validation"]) == 8
     assert found["validation"][0]["alignment"] == (0.75 if arm == "hybnext" else None)

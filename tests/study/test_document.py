@@ -41,7 +41,7 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
     record = {
         "arm": arm, "size": size, "seed": seed, "overrides": [f"alignment.arm={arm}"],
         "parameters": 27_100_000, "device": "a card", "versions": {"torch": "2.11"},
-        "teacher": None if loss is None else "w", "clipped_share": 0.25,
+        "start": None, "teacher": None if loss is None else "w", "clipped_share": 0.25,
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
         "findings": {
             "Cardiomegaly": {"auroc": 0.8 + 0.01 * seed, "side": None},
