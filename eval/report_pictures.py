@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arra_med.datasets.privacy.png_chunks import pixels_only
 from arra_med.errors import RequestError
 from arra_med.eval.explanations import Results, primary_judge
 from arra_med.eval.formatting import finite, significant
@@ -199,7 +200,7 @@ def _picture(folder: Path, name: str | None) -> Picture | None:
         raise FileNotFoundError(
             f"{path} is named in results.json but is not there: run 'arra-med evaluate' again"
         )
-    data = path.read_bytes()
+    data = pixels_only(path.read_bytes())  # a drawn picture names its key, and maybe its prompt
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 24:
         raise RequestError(f"{path} is not a PNG picture: run 'arra-med evaluate' again")
     width, height = struct.unpack(">II", data[16:24])

@@ -1,5 +1,6 @@
 """The chunks of a PNG file, without decoding its pixels (PNG specification, third edition)."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,17 @@ def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
         if name == b"IEND":
             return
         file.seek(start + length + 4)
+
+
+def pixels_only(png: bytes) -> bytes:
+    """The same PNG without the chunks that say something else, and without what follows its end."""
+    file = io.BytesIO(png)
+    kept = [SIGNATURE]
+    for name, length in png_chunks(file):
+        if name in PIXEL_CHUNKS:
+            start = file.tell()
+            kept.append(png[start - 8 : start + length + 4])
+    return b"".join(kept)
 
 
 def png_texts(file: IO[bytes]) -> Iterator[tuple[str, str | bytes]]:

@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from arra_med.datasets.base import Identifier
 from arra_med.datasets.privacy import identifiers
+from arra_med.datasets.privacy.folder_scan import foreign_chunk
 from arra_med.datasets.privacy.identifiers import (
     ID_TAGS,
     WHITELIST,
@@ -25,6 +26,7 @@ from arra_med.datasets.privacy.identifiers import (
     image_identifiers,
     kind_of,
 )
+from arra_med.datasets.privacy.png_chunks import pixels_only
 
 NAME, MRN, BORN = "DOE^JANE", "4711234", "19610412"
 
@@ -260,6 +262,14 @@ def test_png_chunks_without_decoding_and_the_picture_still_loads() -> None:
     assert found["XMP creator"] == {"Jane Doe", "Richard Roe"}
     assert found["PNG text"] == {"keyword"}  # a keyword could be a name: not repeated
     assert picture.getpixel((3, 2)) == 11
+
+
+def test_a_png_of_pixels_only() -> None:
+    bare = pixels_only(png_with_texts() + b"Jane Doe behind the end")
+    assert not image_identifiers(picture := Image.open(io.BytesIO(bare)))
+    assert picture.getpixel((3, 2)) == 11
+    assert foreign_chunk(bare) is None
+    assert pixels_only(bare) == bare
 
 
 def test_png_text_after_the_pixels_is_found() -> None:

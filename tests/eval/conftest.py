@@ -12,6 +12,7 @@ from arra_med.config import PluginConfig
 from arra_med.eval.cnn import CnnOptions
 from arra_med.eval.evaluate import evaluate
 from arra_med.eval.judge_cnn import CnnJudge
+from arra_med.generation.metadata import with_text
 from arra_med.images import encode_png
 from arra_med.settings import Evaluation, Paths, Settings
 from arra_med.store import PreparedFolder
@@ -143,7 +144,8 @@ def write_example(folder: Path, results: Results) -> Path:
             if name is not None:
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(encode_png(draw_picture(2 * len(name) + 7 * row["index"] + side)))
+                png = encode_png(draw_picture(2 * len(name) + 7 * row["index"] + side))
+                path.write_bytes(with_text(png, {"key": row["key"]}))  # as drawn pictures are
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     return folder

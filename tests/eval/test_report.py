@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from arra_med.datasets.privacy.folder_scan import foreign_chunk
 from arra_med.errors import RequestError
 from arra_med.eval.report import write_report
 
@@ -154,6 +155,9 @@ def test_identifiers_are_shown_only_when_asked_for(results: Any, write_evaluatio
     hidden = write_report(folder).read_text(encoding="utf-8")
     assert not re.findall(r"p\d{4}/s\d", hidden)
     assert "Identifiers are left out of this page" in hidden
+    pictures = re.findall(r"data:image/png;base64,([^\"]*)", hidden)
+    assert len(pictures) == 2 * len(results["panels"])
+    assert {foreign_chunk(base64.b64decode(picture)) for picture in pictures} == {None}
     shown = write_report(folder, show_keys=True).read_text(encoding="utf-8")
     for key in ("p1003/s3/d3", "p0201/s1/d1", "p0211/s1/d1"):
         assert key in shown
