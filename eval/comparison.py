@@ -1,8 +1,8 @@
 """Several generators on the same prompts: each pair compared on the same resamples of patients.
 
 Only pictures that all generators have (the same prompts, the same numbers of each) are compared, so
-that every difference is paired. Judges' measures, text alignment, likeness, KID, precision, density
-and copies resample the patients of the prompts, the real pictures as given. Recall and coverage are
+that every difference is paired. Judges' measures, text alignment, likeness, KID, precision and
+density resample the patients of the prompts, the real pictures as given. Recall and coverage are
 shares of real pictures and resample their patients; what the choice of generated pictures adds is
 estimated without repetitions (see :mod:`arra_med.eval.comparison_statistics`).
 """
@@ -32,7 +32,8 @@ from arra_med.eval.multiplicity import holm
 from arra_med.eval.prdc import memberships
 
 CPU = torch.device("cpu")
-_PRDC = ("precision", "density", "recall", "coverage")
+_AIMS = {"precision": "higher", "density": None, "recall": "higher", "coverage": "higher"}
+"""A few pictures drawn again and again raise the density."""
 
 
 def compare(
@@ -71,7 +72,7 @@ def compare(
     shared = replace(shared, ceiling=shared.ceiling.aligned(sorted(common)))
     rows = [
         *judged_rows(aligned, shared, made),
-        *_per_picture(aligned, made),
+        *_per_picture(aligned, shared, made),
         *_distances(aligned, shared, patients, made, real, generator, device),
     ]
     differences = [
@@ -102,7 +103,9 @@ def compare(
     }  # fmt: skip
 
 
-def _per_picture(generators: Sequence[Measured], bootstrap: ClusteredBootstrap) -> list[Row]:
+def _per_picture(
+    generators: Sequence[Measured], shared: Shared, bootstrap: ClusteredBootstrap
+) -> list[Row]:
     """Means of what each picture has a value of."""
     encoders = dict.fromkeys(name for one in generators for name in one.text)
     rows = [
@@ -113,24 +116,16 @@ def _per_picture(generators: Sequence[Measured], bootstrap: ClusteredBootstrap) 
                 one.name: weighted_mean(one.text[encoder])
                 for one in generators if encoder in one.text
             },
+            real=weighted_mean(shared.ceiling.text[encoder]) if encoder in shared.ceiling.text
+            else None,
         )
         for encoder in encoders
     ]  # fmt: skip
     paired = {one.name: weighted_mean(one.paired) for one in generators if one.paired is not None}
-    copies = {
-        one.name: weighted_mean(one.copies.astype(np.float64))
-        for one in generators
-        if one.copies is not None
-    }
     if paired:
         rows.append(
             Row(measure="paired", subject="MS-SSIM", aim="higher", statistics=paired,
                  bootstrap=bootstrap)
-        )  # fmt: skip
-    if copies:
-        rows.append(
-            Row(measure="copies_per_100", subject=None, aim="lower", statistics=copies,
-                 bootstrap=bootstrap, factor=100)
         )  # fmt: skip
     return rows
 
@@ -149,7 +144,7 @@ def _distances(
     rows = []
     for extractor, of_real in shared.real.items():
         kid: dict[str, Statistic] = {}
-        shares: dict[str, dict[str, Statistic]] = {name: {} for name in _PRDC}
+        shares: dict[str, dict[str, Statistic]] = {name: {} for name in _AIMS}
         contrasts: dict[str, dict[str, Array]] = {"recall": {}, "coverage": {}}
         known: float | None = None
         for one in generators:
@@ -181,11 +176,11 @@ def _distances(
         )  # fmt: skip
         rows += [
             Row(
-                measure=name, subject=extractor, aim="higher", statistics=shares[name],
+                measure=name, subject=extractor, aim=_AIMS[name], statistics=shares[name],
                 bootstrap=real if name in ("recall", "coverage") else made, network=extractor,
                 contrasts=contrasts.get(name, {}),
             )
-            for name in _PRDC
+            for name in _AIMS
         ]  # fmt: skip
     return rows
 

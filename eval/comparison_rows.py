@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from arra_med.eval.comparison_statistics import Features, widened
 from arra_med.eval.estimators import Statistic, difference
@@ -27,7 +26,6 @@ class Measured:
         probabilities: judge → finding → ``(N,)``.
         text: encoder → ``(N,)`` fit of picture and prompt; higher is better.
         paired: ``(N,)`` MS-SSIM with the real picture of the prompt.
-        copies: ``(N,)`` whether the search for copies of training pictures flagged it.
     """
 
     name: str
@@ -39,7 +37,6 @@ class Measured:
     probabilities: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     text: Mapping[str, Array] = field(default_factory=dict)
     paired: Array | None = None
-    copies: NDArray[np.bool_] | None = None
 
     def aligned(self, pictures: Sequence[tuple[str, int]]) -> "Measured":
         """The same of some of its pictures, in that order."""
@@ -56,7 +53,6 @@ class Measured:
             },
             text={name: values[rows] for name, values in self.text.items()},
             paired=None if self.paired is None else self.paired[rows],
-            copies=None if self.copies is None else self.copies[rows],
         )
 
     @property
@@ -75,8 +71,8 @@ class Shared:
         thresholds: judge → finding that is scored → threshold, ``None`` if it has none.
         real: extractor → ``(M, D)`` features of the real pictures.
         real_patients: whose each real picture is.
-        ceiling: the judges' probabilities on the real picture of each prompt, in place of every
-            picture that is compared.
+        ceiling: the judges' probabilities, and the encoders' fit, of the real picture of each
+            prompt, in place of every picture that is compared.
         min_positives: a finding is compared if as many of the prompts that all generators have
             ask for it, and as many exclude it.
         against: network → why it is not independent; its values are shown and not tested.
@@ -99,6 +95,7 @@ class Row:
     """One measure of all generators.
 
     Attributes:
+        aim: ``higher`` or ``lower`` is better; ``None`` if neither is by itself.
         statistics: generator → its statistic; those that lack it are left out.
         bootstrap: resamples that it is evaluated on.
         factor: of its unit.
@@ -111,7 +108,7 @@ class Row:
 
     measure: str
     subject: str | None
-    aim: str
+    aim: str | None
     statistics: Mapping[str, Statistic]
     bootstrap: ClusteredBootstrap
     factor: float = 1.0

@@ -103,7 +103,7 @@ def _compared(
             },
             real={encoder.info.name: encoder.real for encoder in encoders},
             real_patients=[str(sample["patient_id"]) for sample in cohort.samples],
-            ceiling=_ceiling(stage, verdicts),
+            ceiling=_ceiling(stage, verdicts, readings),
             min_positives=stage.options.min_positives,
             against=_against(verdicts, encoders, readings),
             weak={verdict.judge.info.name: _weak(verdict.row) for verdict in verdicts},
@@ -130,8 +130,8 @@ def _against(
     return {name: "; ".join(each) for name, each in reasons.items() if each}
 
 
-def _ceiling(stage: Stage, verdicts: Sequence[Verdict]) -> Measured:
-    """The judges on the real picture of each prompt, as if it were a generator's."""
+def _ceiling(stage: Stage, verdicts: Sequence[Verdict], readings: Sequence[Reading]) -> Measured:
+    """Judges and encoders on the real picture of each prompt, as if it were a generator's."""
     return Measured(
         name="real images",
         kind="real",
@@ -139,6 +139,7 @@ def _ceiling(stage: Stage, verdicts: Sequence[Verdict]) -> Measured:
         keys=stage.cohort.keys,
         indices=[int(row["index"]) for row in stage.cohort.generated],
         probabilities={verdict.judge.info.name: verdict.judged.real for verdict in verdicts},
+        text={reading.encoder: reading.real for reading in readings},
     )
 
 

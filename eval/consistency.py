@@ -23,7 +23,7 @@ from arra_med.eval.estimators import (
     ratio,
     weighted_mean,
 )
-from arra_med.eval.formatting import Estimate
+from arra_med.eval.formatting import Estimate, counted
 from arra_med.eval.intervals import ClusteredBootstrap
 from arra_med.eval.multiplicity import holm
 from arra_med.schema import ABSENT, PRESENT, UNCERTAIN
@@ -242,8 +242,13 @@ def shown_in_normal(
     """
     name = "normal_with_finding_per_100"
     shown = [both for verdicts in findings if (both := verdicts.shown()) is not None]
-    if not shown or normal.sum() < least:
-        note = f"{int(normal.sum())} pictures of prompts for a normal film; {least} are needed"
+    prompts = int((normal & findings[0].first).sum()) if findings else 0
+    note = None
+    if not shown:
+        note = "the judge recognises no finding that has a threshold"
+    elif prompts < least:
+        note = f"{counted(prompts, 'prompt')} for a normal film; {least} are needed"
+    if note:
         return dict.fromkeys((name, f"real_{name}")) | {
             f"{key}_note": note for key in (name, f"real_{name}")
         }
@@ -330,11 +335,11 @@ def _histogram(verdicts: Verdicts) -> dict[str, list[float] | list[int]]:
     result: dict[str, list[float] | list[int]] = {"edges": list(_EDGES)}
     for asked, label in (("asked", PRESENT), ("excluded", ABSENT)):
         among = verdicts.labels == label
-        for name, values, counted in (
+        for name, values, among_these in (
             ("generated", verdicts.generated, among),
             ("real", verdicts.real, among & verdicts.first),
         ):
-            counts = np.histogram(values[counted], bins=_EDGES)[0]
+            counts = np.histogram(values[among_these], bins=_EDGES)[0]
             result[f"{asked}_{name}"] = [int(count) for count in counts]
     return result
 

@@ -379,6 +379,6 @@ def _halves(
     order = generator.permutation(len(counts))
     wanted = n * size / (n + size)  # pictures of the second side
     taken = np.cumsum(counts[order])
-    cut = int(np.clip(np.searchsorted(taken, wanted), 1, len(counts) - 1))
+    cut = 1 + int(np.abs(taken[:-1] - wanted).argmin())
     second = np.isin(cluster_of, order[:cut])
     return np.flatnonzero(~second), np.flatnonzero(second)[:size]

@@ -207,6 +207,9 @@ class ClusteredBootstrap:
             return Interval(value, *_widened(defined, value, clusters))
         defined[np.abs(defined) < _ROUNDING] = 0
         if np.ptp(defined) == 0:  # nothing differs in these few pictures
+            if not statistic.bounded:
+                note = "no interval: the same in every resample"
+                return Interval(value, None, None, note, p=1.0 if abs(value) < _ROUNDING else None)
             return _without_spread(value, worth, clusters)
         low, high = _widened(defined, value, clusters)
         if statistic.bounded:
@@ -294,7 +297,7 @@ def _p_value(resampled: Array, value: float, clusters: int) -> float:
 
 
 def _without_spread(value: float, worth: float, clusters: int) -> Interval:
-    """A difference that is the same in every resample: as far off as 0 of ``worth`` may be."""
+    """A difference of shares, the same in every resample: as far off as 0 of ``worth`` may be."""
     high = _wilson(0.0, worth, _t(clusters - 1))[1]
     gap = min(abs(value), 1 - _ROUNDING)
     p = _two_sided(float(np.sqrt(worth * gap / (1 - gap))), clusters)

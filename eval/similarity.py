@@ -166,6 +166,10 @@ def random_pairs(
         drawn = np.sort(generator.integers(0, n, size=(4 * count, 2)), axis=1)
         drawn = np.unique(drawn, axis=0)
         first, second = drawn[:, 0], drawn[:, 1]
+        few = (group[first] != group[second]).sum() < count  # one patient has most
+        if few and (others := other_patients(groups, generator)) is not None:
+            more = np.sort(np.stack([np.arange(n), others], axis=1), axis=1)
+            first, second = np.unique(np.concatenate([drawn, more]), axis=0).T
     apart = np.flatnonzero(group[first] != group[second])
     chosen = np.sort(generator.permutation(apart)[:count])
     return np.stack([first[chosen], second[chosen]], axis=1)

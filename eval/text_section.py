@@ -22,6 +22,7 @@ class Reading:
         encoder: its name.
         row: of section ``text``.
         generated: ``(N,)`` fit of each generated picture to its prompt.
+        real: ``(N,)`` the same of the real picture of the prompt.
         peers: generator → ``(M,)`` the same of its pictures.
         of_peers: why it is not independent of another generator.
     """
@@ -29,6 +30,7 @@ class Reading:
     encoder: str
     row: dict[str, Any]
     generated: Array
+    real: Array
     peers: Mapping[str, Array]
     of_peers: Sequence[str]
 
@@ -78,6 +80,7 @@ def _read(stage: Stage, encoder: ImageTextEncoder, identity: Identity) -> Readin
         encoder=name,
         row=row,
         generated=_fit(pairs.generated, pairs.texts),
+        real=_fit(pairs.real, pairs.texts),
         peers={who: of_peer(peer.drawn, who) for who, peer in stage.peers.items()},
         of_peers=stage.peer_objections(identity, encoder.info),
     )

@@ -73,8 +73,21 @@ def test_widening_adds_variances_and_moves_p_with_the_interval():
     assert widened(found, None) == found
     far = widened(Interval(0.9, 0.7, 1.0, p=0.01), np.full(4, 0.5))
     assert (far.high, far.low < 0.7) == (1, True)
-    assert widened(Interval(-0.9, -0.9, -0.9), np.full(4, 0.5)).low == -1
+    assert widened(Interval(-0.9, -0.9, -0.9, p=0.5), np.full(4, 0.5)).low == -1
+    assert widened(Interval(0.1, 0.05, 0.2), np.full(4, 0.5)).low == 0  # a share, no difference
     assert widened(found, np.zeros(3)) == found
+
+
+@pytest.mark.parametrize("value", [-0.127, 0.31, 0.8])
+@pytest.mark.parametrize("below", [0.05, 0.12, 0.3])
+@pytest.mark.parametrize("above", [0.04, 0.2])
+def test_p_of_a_widened_difference_is_under_005_where_the_interval_leaves_out_0(
+    value, below, above
+):
+    found = Interval(value, value - below, value + above, p=0.01)
+    for extra in (0.01, 0.03, 0.1, 0.3):
+        wide = widened(found, np.full(3, extra))
+        assert (wide.p < 0.05) == (wide.low > 0 or wide.high < 0)
 
 
 def test_halves_split_no_patient_and_are_bounded(monkeypatch):

@@ -12,6 +12,7 @@ from arra_med.eval.consistency import (
     judge_finding,
     label_array,
     overall,
+    shown_in_normal,
 )
 from arra_med.eval.intervals import ClusteredBootstrap
 
@@ -151,3 +152,18 @@ def test_kappa_equals_sklearn():
     kappa = result["agreement_kappa"]
     assert kappa["value"] == pytest.approx(cohen_kappa_score(generated >= 0.7, real >= 0.7))
     assert kappa["low"] < kappa["value"] < kappa["high"]
+
+
+def test_a_missing_rate_of_normal_films_says_why():
+    name = "normal_with_finding_per_100"
+    values = {"labels": np.zeros(50), "generated": np.zeros(50), "real": np.zeros(50)}
+    normal = np.ones(50, dtype=bool)
+    without = Verdicts(**values, threshold=None)
+    for findings in ([], [without]):
+        row = shown_in_normal(findings, normal, bootstrap(50), least=20)
+        assert row[name] is None
+        assert row[f"{name}_note"] == "the judge recognises no finding that has a threshold"
+    of_ten = Verdicts(**values, threshold=0.5, prompts=[str(i // 5) for i in range(50)])
+    row = shown_in_normal([of_ten], normal, bootstrap(50), least=20)
+    assert row[f"{name}_note"] == "10 prompts for a normal film; 20 are needed"
+    assert shown_in_normal([of_ten], normal, bootstrap(50), least=10)[name]["value"] == 0

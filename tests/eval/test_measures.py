@@ -76,7 +76,7 @@ def test_a_pool_that_is_too_small_is_said_beside_the_group():
     features = np.random.default_rng(2).normal(size=(90, 8)).astype(np.float32)
     pool = [sample(f"t{i}", int(i < 40)) for i in range(90)]
     row, groups = section(pool, features)
-    words = "Real pictures cut in two, a lenient reference: 31 against 29, not 60 against 60."
+    words = "Real pictures cut in two, a lenient reference: 30 against 30, not 60 against 60."
     assert {measure.name: words in measure.sentence for measure in group_measures(row)} == {
         "view PA": False,
         FINDING: True,

@@ -97,6 +97,14 @@ def test_random_pairs_are_distinct_and_of_different_patients(num):
     assert len(random_pairs(["a", "a", "a"], 40, np.random.default_rng(0))) == 0
 
 
+def test_random_pairs_are_found_where_one_patient_has_nearly_all_pictures():
+    groups = ["a"] * 4000 + ["b"]
+    for seed in range(10):
+        pairs = random_pairs(groups, 500, np.random.default_rng(seed))
+        assert len(pairs) == 500
+        assert all(j == 4000 for _, j in pairs)
+
+
 def test_other_patients_never_gives_the_same_patient():
     groups = list("abacabba")
     seen = set()
