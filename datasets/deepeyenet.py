@@ -31,7 +31,7 @@ from arra_med.datasets.deepeyenet_modality import (
 from arra_med.datasets.paths import key_from_path, relative_source, walk_files
 from arra_med.datasets.pictures import IMAGE_SUFFIXES, read_picture
 from arra_med.errors import RequestError
-from arra_med.schema import Exclusion, Sample, Split
+from arra_med.schema import SPLITS, Exclusion, Sample, Split
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +89,22 @@ class DeepEyeNet(DatasetAdapter):
     Options = DeepEyeNetOptions
     channels = 3
 
+    @classmethod
+    def tables(cls, options: DeepEyeNetOptions) -> dict[str, Path]:
+        """The JSON file of each split."""
+        try:
+            return {str(split): path for split, path in json_files(options.root).items()}
+        except FileNotFoundError:  # said when they are opened; a finished folder needs them no more
+            return {str(split): options.root / f"{split}.json" for split in SPLITS}
+
     def __init__(self, options: DeepEyeNetOptions) -> None:
         self.options = options
+        files = json_files(options.root)
+        for split in SPLITS:
+            if split not in files:
+                logger.warning("no JSON file for split %s", split)
         self._last: tuple[str, float] | None = None  # picture read last, and its redness
-        entries = [
-            entry
-            for split, path in json_files(options.root).items()
-            for entry in read_entries(path, split)
-        ]
+        entries = [entry for split, path in files.items() for entry in read_entries(path, split)]
         self.label_names = self._vocabulary(entries)
         on_disk = list(walk_files(options.root))
         there = set(on_disk)

@@ -105,6 +105,20 @@ class MimicCxr(DatasetAdapter):
         }
     )  # fmt: skip
 
+    @classmethod
+    def tables(cls, options: MimicCxrOptions) -> dict[str, Path]:
+        """Metadata, and the tables of splits and labels that are asked for."""
+        names = ["metadata"]
+        names += ["split"] if options.splits == "official" else []
+        names += [options.labels] if options.labels != "none" else []
+        found: dict[str, Path] = {}
+        for name in names:
+            try:
+                found[name] = find_table(options.root, name, "")
+            except FileNotFoundError:  # said when it is opened; a finished folder needs it no more
+                found[name] = options.root / f"mimic-cxr-2.0.0-{name}.csv"
+        return found
+
     def __init__(self, options: MimicCxrOptions) -> None:
         self.options = options
         self._views = views.wanted_views(options.views)

@@ -27,6 +27,16 @@ NO_CLEAN_UP = CleanUp()
 
 _HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")
 _BREAK = "\n \n"
+_POINTS = re.compile(  # to another place, in which the report says it
+    r"""\W*(?:\d+\W+)?(?:please\s+)?
+    (?:(?:the\s+)?same\s+)?
+    (?:as|see|refer\s+to|per|wie|siehe)\s+
+    (?:(?:is|was|in|the|those|described|detailed|discussed|noted|reported|given|outlined|stated|
+    mentioned|seen|on|under|and|oben|unten|beschrieben|genannt|above|below|prior|previous|
+    findings?|impression|conclusion|comments?|body|section|text|of|report|befund|beurteilung)\W*)+
+    |\W*s\.\s?[ou]\.\W*|\W*above\W*""",
+    re.IGNORECASE | re.VERBOSE,
+)
 # Section name -> how reports spell it. "ndication" counts as impression in the official table.
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "preamble": ("preamble",),
@@ -187,8 +197,13 @@ def check_template(template: str, *, fields: Sequence[str] = ("view", "text")) -
 
 
 def has_words(text: str) -> bool:
-    """Whether a text says anything once placeholders of removed identifiers are set aside."""
-    return any(character.isalpha() for character in PLACEHOLDER.sub("", text))
+    """Whether a text says anything of its own.
+
+    Placeholders of removed identifiers say nothing, nor does one that only points elsewhere (``As
+    above.``, ``See findings.``).
+    """
+    said = PLACEHOLDER.sub("", text)
+    return any(character.isalpha() for character in said) and not _POINTS.fullmatch(said)
 
 
 def fill_template(text: str, view: str | None, template: str, template_without_view: str) -> str:

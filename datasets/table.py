@@ -27,6 +27,7 @@ Every row, or file, becomes one sample or one exclusion.
 
 import difflib
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ from arra_med.errors import RequestError
 from arra_med.schema import Exclusion, Sample, Split, check_key
 
 logger = logging.getLogger(__name__)
+
+_ROUNDED = re.compile(r"\d+([.,]\d+)?[eE]\+\d+")  # 1.23457E+11, as spreadsheets write long ids
+_AS_TEXT = (
+    "Write the column as text, one spelling an id (pandas: dtype=str, or astype('Int64'); "
+    "spreadsheets: format the column as text before the ids are pasted)"
+)
 
 
 class Table(DatasetAdapter):
@@ -310,26 +317,33 @@ def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
 def _refuse_ids_as_numbers(
     file: Path, columns: Sequence[str], rows: Callable[[], Iterator[tuple[int, Row]]]
 ) -> None:
-    """Refuse ids of which some became fractions (pandas does so to a column with gaps).
+    """Refuse ids that a program took for numbers.
 
-    One person would be two, and might stand in two splits.
+    Pandas makes fractions of a column with gaps, spreadsheets drop zeros in front and round long
+    ids: one person would be two and might stand in two splits, or many would be one.
     """
-    found: dict[str, dict[str, int]] = {column: {} for column in columns}
-    for number, row in rows() if columns else ():
-        for column, whole in found.items():
-            if row[column].endswith(".0"):
-                whole[row[column][:-2]] = number
-    for column, whole in found.items():
-        twice = {row[column]: n for n, row in rows() if row[column] in whole} if whole else {}
-        if not twice:
-            continue
-        first, number = next(iter(twice.items()))
-        raise RequestError(
-            f"{file}: ids of column {column!r} stand there both with and without a '.0' behind "
-            f"({len(twice)} in all, as in lines {whole[first]} and {number}): each would be taken "
-            "for two. Write the column as text, or as whole numbers (pandas: dtype=str, or "
-            "astype('Int64'))"
-        )
+    for column in columns:
+        spelled: dict[str, tuple[str, int]] = {}  # number → how it stands first, and in which line
+        twice: dict[str, str] = {}  # number → where it stands how
+        for number, row in rows():
+            identifier = row[column]
+            if _ROUNDED.fullmatch(identifier):
+                raise RequestError(
+                    f"{file}, line {number}: the id in column {column!r} is a rounded number, "
+                    f"which many may share. {_AS_TEXT}"
+                )
+            whole = identifier.removesuffix(".0")
+            if whole.isdecimal():
+                value = whole.lstrip("0")
+                first, line = spelled.setdefault(value, (identifier, number))
+                if first != identifier:
+                    twice.setdefault(value, f"lines {line} and {number}")
+        if twice:
+            raise RequestError(
+                f"{file}: ids of column {column!r} stand there in two spellings ({len(twice)} in "
+                f"all, as in {next(iter(twice.values()))}: a '.0' behind, or zeros in front): each "
+                f"would be taken for two. {_AS_TEXT}"
+            )
 
 
 def _excluded(line: Line, reason: str, detail: str) -> Exclusion:

@@ -265,10 +265,14 @@ def _read_parquet(
     path: Path, columns: Sequence[str] | None
 ) -> tuple[list[str], Iterator[tuple[int, Row | None]]]:
     try:
-        header = list(pq.read_schema(path).names)
+        schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise RequestError(f"{path} is not a readable Parquet file: {error}") from error
+    header = list(schema.names)
     check_columns(path, header, columns)
+    for name in columns or ():
+        if pa.types.is_nested(kind := schema.field(name).type):
+            raise RequestError(f"{path}: column {name!r} holds {kind}, not one value a row")
     return header, _parquet_rows(path, columns)
 
 
@@ -280,12 +284,18 @@ def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[i
             for batch in file.iter_batches(_BATCH, columns=wanted):
                 for values in batch.to_pylist():
                     number += 1
-                    yield number, {name: _text(value) for name, value in values.items()}
+                    where = f"{path}, row {number}"
+                    yield number, {name: _text(value, where) for name, value in values.items()}
     except (pa.ArrowInvalid, OSError) as error:
         raise RequestError(f"{path} is not a readable Parquet file: {error}") from error
 
 
-def _text(value: object) -> str:
+def _text(value: object, where: str) -> str:
     if value is None or value != value:  # null, or the NaN that pandas writes for it
         return ""
+    if isinstance(value, bytes):  # text that Hive, Impala or Spark wrote without saying so
+        try:
+            return value.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{where}: bytes that are not UTF-8 text") from error
     return str(value).strip()

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from arra_med.store import (
     sha256_file,
     verify,
 )
+from tests.datasets.mimic_release import release
 
 NUM = 23
 
@@ -231,6 +233,29 @@ def test_a_changed_source_is_not_resumed(source, tmp_path, monkeypatch):
         with pytest.raises(RequestError, match="the source changed"):
             ingest(settings(source), folder)
     assert ingest(settings(source), folder)["counts"]["samples"] == 20
+
+
+@pytest.mark.parametrize("name", ["mimic-cxr", "deepeyenet"])
+def test_every_table_of_a_public_set_is_compared(tmp_path, name):
+    root, out = tmp_path / "source", tmp_path / "out"
+    if name == "mimic-cxr":
+        changed = release(root) / "mimic-cxr-2.0.0-split.csv"
+    else:
+        root.mkdir()
+        changed = root / "DeepEyeNet_train.json"
+        changed.write_text(json.dumps([{"a.png": {"keywords": "x", "clinical-description": "y"}}]))
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(
+            root / "a.png"
+        )
+    few = {"min_keyword_count": 1} if name == "deepeyenet" else {}
+    options = DATASETS.get(name).Options(root=root, **few)
+    chosen = Ingest(dataset=PluginConfig(name=name, options=options), size=32, workers=0)
+    ingest(chosen, out)
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    with pytest.raises(RequestError, match=rf"{changed.name}, which has changed since"):
+        ingest(chosen, out)
+    shutil.rmtree(root)
+    assert ingest(chosen, out)["counts"]["samples"] > 0  # what is finished is whole without it
 
 
 def test_a_table_that_was_edited_is_not_taken_for_the_one_before(source, tmp_path):

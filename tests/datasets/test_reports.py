@@ -40,6 +40,17 @@ def test_split_sections(case):
         ("\n FINDINGS: Clear.\n IMPRESSION: ___.\n", ("Clear.", "findings")),
         ("\n FINDINGS: Clear.\n IMPRESSION: XXXX.\n", ("Clear.", "findings")),
         ("\n HISTORY: cough\n \n Clear.", ("Clear.", "last_paragraph")),
+        ("\n FINDINGS: Clear.\n IMPRESSION: As above.\n", ("Clear.", "findings")),
+        ("\n FINDINGS: Clear.\n IMPRESSION: 1. See findings above.\n", ("Clear.", "findings")),
+        (
+            "\n FINDINGS: Clear.\n IMPRESSION: As described in the body of the report\n",
+            ("Clear.", "findings"),
+        ),
+        (
+            "\n FINDINGS: Clear.\n IMPRESSION: As above, unchanged.\n",
+            ("As above, unchanged.", "impression"),
+        ),
+        ("\n HISTORY: cough\n \n Siehe oben.", None),
         ("\n HISTORY: cough", None),
         ("", None),
         ("\n IMPRESSION: {text} {view} {0}\n", ("{text} {view} {0}", "impression")),

@@ -388,10 +388,22 @@ def test_studies_without_a_number_are_not_one_patient(root):
 @pytest.mark.parametrize("role", ["patient", "study"])
 def test_ids_of_which_some_became_fractions_are_refused(root, role):
     text = "file,report,no\na.png,x,1000\nb.png,x,1001.0\nc.png,x,1000.0\nd.png,x,1000.05\n"
-    with pytest.raises(RequestError, match=r"column 'no'.*\(1 in all.*lines 4 and 2\)") as e:
+    with pytest.raises(RequestError, match=r"column 'no'.*\(1 in all, as in lines 2 and 4") as e:
         table(root, text, **{role: "no"})
     assert "1000" not in str(e.value)
     table(root, text.replace("1000.0\n", "1002.0\n"), **{role: "no"})
+
+
+@pytest.mark.parametrize("role", ["patient", "study"])
+def test_ids_that_a_spreadsheet_changed_are_refused(root, role):
+    text = "file,report,no\na.png,x,00107\nb.png,x,0108\nc.png,x,107\n"
+    with pytest.raises(RequestError, match=r"two spellings \(1 in all, as in lines 2 and 4") as e:
+        table(root, text, **{role: "no"})
+    assert "107" not in str(e.value)
+    table(root, text.replace(",107\n", ",109\n"), **{role: "no"})
+    for rounded in ("1.23457E+11", "1,2e+11", "1E+12"):
+        with pytest.raises(RequestError, match=r"line 4: the id in column 'no' is a rounded"):
+            table(root, text.replace(",107\n", f',"{rounded}"\n'), **{role: "no"})
 
 
 def test_what_programs_write_for_an_empty_cell_is_empty(root):

@@ -40,6 +40,19 @@ def test_parquet_is_read_in_batches(tmp_path):
         read_table(path)
 
 
+def test_parquet_columns_of_other_types(tmp_path):
+    path = tmp_path / "x.parquet"
+    columns = {"text": [b"M\xc3\xbcde \n", b"x"], "many": [["a"], []], "bytes": [b"\xff", b""]}
+    pq.write_table(pa.table(columns), path)
+    _, rows = read_table(path, columns=["text"])
+    assert [row["text"] for _, row in rows] == ["Müde", "x"]
+    with pytest.raises(RequestError, match=r"column 'many' holds list.*, not one value a row"):
+        read_table(path, columns=["text", "many"])
+    _, rows = read_table(path, columns=["bytes"])
+    with pytest.raises(RequestError, match="row 1: bytes that are not UTF-8 text"):
+        list(rows)
+
+
 def test_an_error_far_down_names_its_line(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(b"a\n" + b"fine\n" * 50_000 + b"\xf6\n")
