@@ -27,7 +27,7 @@ from arra_med.eval.results import make_results
 from arra_med.eval.results_schema import check_results
 from arra_med.eval.stage import Peer, Stage, SwappedPictures
 from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES, Registry
-from arra_med.settings import Evaluation, Settings, section
+from arra_med.settings import Evaluation, OtherPictures, Settings, section
 from arra_med.store import PartWriter, PreparedFolder, canonical_json, content_hash
 
 LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
     prepared = PreparedFolder(settings.paths.folder("prepared"))
     generated = open_pictures(settings.paths.folder("generated"), prepared)
     folder = settings.paths.folder("evaluation")
-    model = _model(generated)
+    model = _model(generated, no_teacher=options.no_teacher)
     _check_goals(options, prepared)
     cohort = load_cohort(prepared, generated, labels=options.labels)
     swapped = _swapped(options.swapped, generated, prepared)
@@ -67,7 +67,10 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
         open_pictures(other.folder, prepared, name=other.name, table=other.table)
         for other in options.others
     ]
-    peers = {other.name: _peer(other, prepared, cohort) for other in others}
+    peers = {
+        chosen.name: _peer(chosen, other, prepared, cohort)
+        for chosen, other in zip(options.others, others, strict=True)
+    }
 
     def identities(plugins: Sequence[PluginConfig], registry: Registry) -> list[dict[str, Any]]:
         return [_identity(plugin, registry, prepared, folder, device) for plugin in plugins]
@@ -79,6 +82,7 @@ def _evaluate(settings: Settings, device: torch.device) -> Path:
         "extractors": identities(options.extractors, EXTRACTORS),
         "image_text": identities(options.image_text, IMAGE_TEXT_ENCODERS),
         "others": {other.name: other.content_hash() for other in others},
+        "others_without_teacher": [other.name for other in options.others if other.no_teacher],
         "swapped": options.swapped and content_hash(options.swapped, "generated"),
         "seed": settings.seed,
         **_plain_options(options),
@@ -129,14 +133,17 @@ def _plain_options(options: Evaluation) -> dict[str, Any]:
     return {name: value for name, value in tree.items() if name not in elsewhere}
 
 
-def _peer(other: OfferedPictures, prepared: PreparedFolder, own: Cohort) -> Peer:
+def _peer(
+    chosen: OtherPictures, other: OfferedPictures, prepared: PreparedFolder, own: Cohort
+) -> Peer:
     drawn = read_drawn(prepared, other)
     if drawn.split != own.split:
         raise RequestError(
             f"{other.folder} ({other.name}) holds pictures of the {drawn.split} split, the run's "
             f"are of the {own.split} split: compare pictures of the same prompts"
         )
-    return Peer(kind=other.kind, model=_model(other), drawn=drawn)
+    model = _model(other, no_teacher=chosen.no_teacher)
+    return Peer(kind=other.kind, model=model, drawn=drawn)
 
 
 def _preflight(
@@ -170,11 +177,11 @@ def _swapped(
     return SwappedPictures(rows=rows, pngs=pngs, unreadable=len(unreadable))
 
 
-def _model(generated: OfferedPictures) -> dict[str, Any]:
-    """What the generated folder says of its generator.
+def _model(generated: OfferedPictures, *, no_teacher: bool) -> dict[str, Any]:
+    """What the generated folder says of its generator, and what the settings add.
 
     Raises:
-        RequestError: if it says nothing.
+        RequestError: if it says nothing, or names a teacher where ``no_teacher`` is set.
     """
     model = generated.manifest["config"].get("model")
     if not isinstance(model, dict):
@@ -182,7 +189,11 @@ def _model(generated: OfferedPictures) -> dict[str, Any]:
             f"{generated.folder}: the manifest's config has no 'model' that says what drew the "
             'pictures; a generator writes at least {"teacher": null}'
         )
-    return model
+    if no_teacher and model.get("teacher"):
+        raise RequestError(
+            f"{generated.folder} names a teacher of its generator: remove no_teacher"
+        )
+    return model | {"teacher": None} if no_teacher else model
 
 
 def _identity(

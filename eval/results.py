@@ -111,13 +111,7 @@ def _panels(
 
 def _status_reasons(results: Mapping[str, Any]) -> list[str]:
     """Why the evaluation is incomplete, in words; empty if it is complete."""
-    reasons = []
-    if "teacher" not in results["model"]:
-        reasons.append(
-            "The generator does not say whether it was aligned to a teacher, so that no judge can "
-            "be called independent of it."
-        )
-    reasons += _no_independent("judge", results["judges"])
+    reasons = _no_independent("judge", results["judges"])
     reasons += _no_independent("extractor", results["fidelity"])
     if not any(
         row["status"] == "scored" for judge in results["judges"] for row in judge["findings"]

@@ -135,7 +135,7 @@ class Stage:
         generator: str,
         model: Mapping[str, Any],
     ) -> list[str]:
-        return objections(
+        found = objections(
             identity,
             called=info.name,
             saw=info.saw,
@@ -144,6 +144,12 @@ class Stage:
             dataset=self.cohort.dataset,
             split=self.cohort.split,
         )
+        if "teacher" not in model:
+            found.append(
+                f"{generator} does not say whether it was aligned to a teacher, perhaps to this "
+                "network (if it was to none, set no_teacher)"
+            )
+        return found
 
     def predict(
         self, evaluator: Evaluator, pictures: PictureSource, what: str

@@ -136,11 +136,13 @@ class OtherPictures:
         folder: what ``generate`` wrote, or any folder of pictures with a CSV table beside them.
         table: the CSV table of a plain folder: columns ``key`` and ``file``, and ``index`` where a
             prompt has several pictures; by default the folder's ``pictures.csv``.
+        no_teacher: its generator was aligned to no teacher, where the pictures do not say so.
     """
 
     name: str
     folder: Path
     table: Path | None = None
+    no_teacher: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -220,6 +222,9 @@ class Evaluation:
         others: other generators' pictures of the same prompts, compared with the run's own.
         swapped: folder of pictures drawn with ``generation.swap_sides``, for the test of sides.
         memorisation: see :class:`Memorisation`.
+        no_teacher: the run's generator was aligned to no teacher, where its pictures do not say so
+            themselves, as those of a plain folder or of a pipeline. Without it no network counts as
+            independent of such a generator.
         goals: see :class:`Goal`.
         labels: where a prompt's labels come from: ``dataset`` (its columns, and a labeller of the
             prompt's text for samples without any) or ``prompt`` (the labeller for all).
@@ -239,6 +244,7 @@ class Evaluation:
     others: tuple[OtherPictures, ...] = ()
     swapped: Path | None = None
     memorisation: Memorisation = field(default_factory=Memorisation)
+    no_teacher: bool = False
     goals: tuple[Goal, ...] = ()
     labels: Literal["dataset", "prompt"] = "dataset"
     force_fd: bool = False

@@ -1,6 +1,7 @@
 """The whole stage on folders written here: 160 little pictures, two findings one can see."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from arra_med.eval.report import write_report
 from arra_med.generation.folder import image_name
 from arra_med.images import decode_png, encode_png
 from arra_med.schema import Sample
-from arra_med.settings import Goal, Paths, Settings
+from arra_med.settings import Goal, OtherPictures, Paths, Settings
 from arra_med.store import verify
 from tests.eval.little import (
     LABELS,
@@ -214,7 +215,38 @@ def test_a_generator_that_hides_its_teacher_is_incomplete(little, run, tmp_path)
     write_generated(
         tmp_path / "generated", rows, pictures_for(little, rows), model={"name": "peer"}
     )
-    assert "does not say" in read(run())["status_reasons"][0]
+    folder = run()
+    results = read(folder)
+    assert "the run does not say whether it was aligned" in results["status_reasons"][0]
+    assert not any(row["independent"] for row in results["judges"] + results["fidelity"])
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "Whether training was aligned to a teacher is not known." in page
+    results = read(run("declared", no_teacher=True))
+    assert (results["status"], results["model"]["teacher"]) == ("complete", None)
+
+
+def test_a_teacher_is_not_denied(little, run, tmp_path):
+    rows, teacher = generation_rows(little), {"name": "linear"}
+    write_generated(
+        tmp_path / "generated", rows, pictures_for(little, rows), model={"teacher": teacher}
+    )
+    with pytest.raises(RequestError, match=r"names a teacher .* remove no_teacher"):
+        run(no_teacher=True)
+
+
+def test_another_generator_that_hides_its_teacher_is_shown_and_not_tested(little, run, tmp_path):
+    rows = generation_rows(little)
+    for folder, model in (("generated", {"teacher": None}), ("peer", {"name": "peer"})):
+        write_generated(tmp_path / folder, rows, pictures_for(little, rows), model=model)
+    peer = OtherPictures(name="peer", folder=tmp_path / "peer")
+    shown = read(run(others=(peer,)))["comparison"]
+    tested = {row["measure"] for row in shown["differences"]}
+    assert tested == {"paired"}  # pixels have no teacher
+    [note] = {row["subject_note"] for row in shown["measures"] if row["measure"] == "kid"}
+    assert "peer does not say whether it was aligned" in note
+    peer = replace(peer, no_teacher=True)
+    declared = read(run("declared", others=(peer,)))["comparison"]
+    assert {"auroc", "kid"} < {row["measure"] for row in declared["differences"]}
 
 
 def test_too_few_pictures_are_said_so(little, run, tmp_path):
