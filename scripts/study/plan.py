@@ -189,7 +189,7 @@ class Plan:
             ),
             self._verb(
                 "reference", "evaluate", f"paths.generated={self.output}/reconstructions",
-                f"paths.evaluation={self.output}/reference",
+                f"paths.evaluation={self.output}/reference", "evaluation.no_teacher=true",
                 needs=("reconstructions", "ingest-judge", UNLABELLED),
             ),
             _script(
