@@ -18,6 +18,7 @@ from pydicom.tag import BaseTag
 from arra_med.datasets.base import Identifier
 from arra_med.datasets.dicom_checks import quiet_pydicom
 from arra_med.datasets.privacy.image_metadata import image_texts
+from arra_med.datasets.privacy.readings import other_readings, whole_words
 
 Kind: TypeAlias = Literal["name", "id", "date", "uid", "phrase", "free"]
 """How a value is looked for in text: see :mod:`arra_med.datasets.privacy.matching`."""
@@ -81,6 +82,7 @@ _PICTURE: dict[str, Kind] = {
 
 _MAX_ELEMENTS, _MAX_DEPTH = 20_000, 8
 _MAX_SEQUENCE, _MAX_VALUE, _MAX_VALUES = 1 << 20, 1024, 64
+_ONE_TEXT = frozenset({"LT", "ST", "UT"})  # value representations where a backslash is one
 
 
 def kind_of(tag: str) -> Kind:
@@ -106,7 +108,8 @@ def dicom_identifiers(dataset: Dataset) -> tuple[Identifier, ...]:
 
     Walks the file meta group, the header and its sequences (to a depth of 8 and 20,000 elements);
     no pixels, no value over 1,024 characters and no sequence over 1 MiB is decoded. A broken
-    element is skipped: what cannot be read cannot be copied either.
+    element is skipped: what cannot be read cannot be copied either. Values that are not ASCII are
+    given in every plausible encoding, because many headers declare none or the wrong one.
 
     Args:
         dataset: as ``pydicom.dcmread`` gives it.
@@ -153,9 +156,19 @@ def _element(
     name = keyword or f"{'private' if private else 'unknown'} {tag}"
     if keyword and prefix:
         name = f"{prefix}.{keyword}"
-    for value in _values(dataset[tag].value):
+    written = raw.value if isinstance(raw, RawDataElement) else None
+    for value in _readings(dataset[tag].value, written, vr, kind_of(name)):
         if not private or vr == "PN" or _looks_like_name(value):
             yield Identifier(name, value)
+
+
+def _readings(value: Any, written: bytes | None, vr: str, kind: Kind) -> list[str]:  # noqa: ANN401 - a DICOM value
+    """A value in the encoding that its header declares, and in others if it is not ASCII."""
+    found = [*_values(value)]
+    guesses = other_readings(written) if written and kind not in ("date", "uid") else []
+    for text in guesses:
+        found += _values(text if vr in _ONE_TEXT else text.split("\\"))
+    return [*_values(whole_words(found))] if guesses and kind == "name" else found
 
 
 def _vr(raw: Any, tag: BaseTag) -> str:  # noqa: ANN401 - a raw or a decoded element
@@ -198,8 +211,19 @@ def image_identifiers(picture: Image.Image) -> tuple[Identifier, ...]:
         ``JPEG comment`` and so on.
     """
     return _distinct(
-        Identifier(tag, value) for tag, text in image_texts(picture) for value in _values(text)
+        Identifier(tag, value)
+        for tag, text in image_texts(picture)
+        for reading in (text, *_as_utf8(text))
+        for value in _values(reading)
     )
+
+
+def _as_utf8(text: str) -> list[str]:
+    """What was read as Latin-1, as EXIF and PNG want it, and is UTF-8."""
+    try:
+        return [] if text.isascii() else [text.encode("latin-1").decode("utf-8")]
+    except UnicodeError:
+        return []
 
 
 def _distinct(found: Iterable[Identifier]) -> tuple[Identifier, ...]:

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from arra_med.datasets.base import Identifier
-from arra_med.datasets.privacy import identifiers
+from arra_med.datasets.privacy import Redactor, Watch, identifiers
 from arra_med.datasets.privacy.folder_scan import foreign_chunk
 from arra_med.datasets.privacy.identifiers import (
     ID_TAGS,
@@ -102,6 +102,71 @@ def test_unicode_names_are_decoded() -> None:
     ds.save_as(buffer, enforce_file_format=True)
     found = by_tag(dicom_identifiers(pydicom.dcmread(io.BytesIO(buffer.getvalue()))))
     assert found["PatientName"] == {"Müller^Jürgen=山田^太郎"}
+
+
+def written(name: str, encoding: str, charset: str | None) -> Dataset:
+    """A header whose name stands there in ``encoding``, and declares ``charset``."""
+    raw = name.encode(encoding)
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if charset is not None:
+        ds.SpecificCharacterSet = charset
+    ds.PatientName = ds.InstitutionName = "x" * len(raw)
+    buffer = io.BytesIO()
+    ds.save_as(buffer)
+    data = buffer.getvalue().replace(b"x" * len(raw), raw)
+    return pydicom.dcmread(io.BytesIO(data), force=True)
+
+
+@pytest.mark.parametrize("charset", [None, "ISO_IR 6", "ISO_IR 100", "ISO_IR 192"])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("Müller^Jörg", "utf-8"),
+        ("Müller^Jörg", "cp1252"),
+        ("Schäfer^Šárka", "cp1250"),
+        ("Yıldız^Göğüş", "cp1254"),
+        ("Иванов^Иван", "utf-8"),
+        ("Иванов^Иван", "cp1251"),
+        ("ИВАНОВ^ИВАН", "cp1251"),
+        ("Иванов^Иван", "koi8_r"),
+        ("山田^太郎", "utf-8"),
+        ("山田^太郎", "iso2022_jp"),
+    ],
+)
+def test_a_name_in_another_encoding_than_declared(name: str, encoding: str, charset: str) -> None:
+    ds = written(name, encoding, charset)
+    found = dicom_identifiers(ds)
+    assert {name} <= by_tag(found)["PatientName"] & by_tag(found)["InstitutionName"]
+    text = f"{name.replace('^', ', ')}: no effusion"
+    assert Redactor(found)(text) == "___: no effusion"
+    watch = Watch(b"salt")
+    watch.add(found)
+    assert len(name) < 6 or watch.find(text)
+
+
+def test_what_the_wrong_encoding_makes_of_a_name_is_nobody() -> None:
+    for name, encoding, text in (
+        ("Schäfer^Jäger", "utf-8", "fer, ger"),
+        ("Бор^Сид", "cp1251", "aid and nea"),
+    ):
+        found = dicom_identifiers(written(name, encoding, None))
+        assert Redactor(found)(text) == text
+    assert {one.value for one in dicom_identifiers(written("Müller^Jörg", "cp1252", None))} == {
+        "Müller^Jörg"
+    }
+
+
+def test_several_names_in_another_encoding() -> None:
+    found = by_tag(dicom_identifiers(written("Müller^Jörg\\Weiß^Änne", "utf-8", None)))
+    assert {"Müller^Jörg", "Weiß^Änne"} <= found["PatientName"]
+
+
+def test_utf8_that_exif_has_as_latin1() -> None:
+    tags = Image.Exif()
+    tags[0x013B] = "Jürgen Müller".encode()
+    assert "Jürgen Müller" in by_tag(image_identifiers(opened("JPEG", exif=tags)))["EXIF Artist"]
 
 
 def test_nothing_is_logged_or_warned(caplog: pytest.LogCaptureFixture) -> None:
