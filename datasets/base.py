@@ -104,8 +104,8 @@ class DatasetAdapter(ABC):
 
         Args:
             sample: one that :meth:`items` gave.
-            redact: replaces identifiers of the picture's own header; to be applied to raw text
-                before anything else.
+            redact: replaces identifiers of the picture's own header; to be applied before anything
+                else to what :func:`arra_med.datasets.plain_text.plain_text` makes of the raw text.
 
         Raises:
             Excluded: if its text is missing or says nothing.

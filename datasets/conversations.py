@@ -19,6 +19,7 @@ from arra_med.datasets.base import DatasetAdapter, Excluded, Identifier, Picture
 from arra_med.datasets.dicom import Rendering
 from arra_med.datasets.paths import is_file, key_from_path, relative_source
 from arra_med.datasets.pictures import header_identifiers, read_picture
+from arra_med.datasets.plain_text import plain_text
 from arra_med.datasets.reports import has_words
 from arra_med.datasets.tables import says_no_value
 from arra_med.errors import RequestError
@@ -131,10 +132,11 @@ class Conversations(DatasetAdapter):
 
     def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
         """Make the prompt: what the human says, on one line."""
-        prompt = " ".join(redact(sample.prompt).split())
+        text, undone = plain_text(sample.prompt)
+        prompt = " ".join(redact(text).split())
         if not has_words(prompt):
             raise Excluded("no-prompt", "its question has no words once identifiers are removed")
-        return replace(sample, prompt=prompt)
+        return replace(sample, prompt=prompt, edits=undone)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a sample's picture."""

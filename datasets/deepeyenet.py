@@ -30,6 +30,7 @@ from arra_med.datasets.deepeyenet_modality import (
 )
 from arra_med.datasets.paths import key_from_path, relative_source, walk_files
 from arra_med.datasets.pictures import IMAGE_SUFFIXES, read_picture
+from arra_med.datasets.plain_text import plain_text
 from arra_med.errors import RequestError
 from arra_med.schema import SPLITS, Exclusion, Sample, Split
 
@@ -154,13 +155,14 @@ class DeepEyeNet(DatasetAdapter):
         modality = modality_of(named, self._redness(sample))
         if modality not in self.options.modalities:
             raise Excluded("modality-not-wanted", f"its modality is {modality}")
-        text = redact(sample.prompt)
+        text, undone = plain_text(sample.prompt)
+        text = redact(text)
         if not reports.has_words(text):
             raise Excluded("no-prompt", "its text has no words once identifiers are removed")
         options = self.options
         template = options.prompt_template if modality == "fundus" else options.angiography_template
         prompt = template.format(text=" ".join(text.split()))
-        return replace(sample, prompt=prompt, modality=modality)
+        return replace(sample, prompt=prompt, modality=modality, edits=undone)
 
     def read(self, sample: Sample) -> Picture:
         """Decode a sample's picture in colour."""

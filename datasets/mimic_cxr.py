@@ -20,6 +20,7 @@ from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
 from arra_med.datasets.mimic_index import MimicIndex, Row, Sources
 from arra_med.datasets.pictures import read_picture
+from arra_med.datasets.plain_text import plain_text
 from arra_med.datasets.reports import (
     SOURCES,
     TEMPLATE,
@@ -302,7 +303,8 @@ def read_report(path: Path) -> tuple[str, dict[str, int]]:
     """A report's text, and what had to be done to read it.
 
     MIMIC's reports are ASCII; copies that went through other programs may be UTF-8, or cp1252
-    (``°``, curly quotes), which is tried second and counted as ``read-as-cp1252``.
+    (``°``, curly quotes), which is tried second and counted as ``read-as-cp1252``. What else other
+    programs leave in them is undone; see :func:`~arra_med.datasets.plain_text.plain_text`.
 
     Raises:
         Excluded: if it cannot be read, or is no text.
@@ -320,9 +322,8 @@ def read_report(path: Path) -> tuple[str, dict[str, int]]:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" in text:
-            break
-        return text.replace("\r\n", "\n"), edits
+        text, undone = plain_text(text.replace("\r\n", "\n"))
+        return text, {**edits, **undone}
     raise Excluded(reason, "its report is no text in UTF-8 or cp1252")
 
 

@@ -10,6 +10,7 @@ from arra_med.datasets import reports
 from arra_med.datasets.base import Excluded
 from arra_med.datasets.cleanup import clean
 from arra_med.datasets.labelling.assertions import read_mentions
+from arra_med.datasets.plain_text import plain_text
 from arra_med.datasets.table_options import TableOptions
 from arra_med.schema import Sample
 
@@ -59,18 +60,19 @@ def complete(
         sample: its prompt is raw text, or its ``text_source`` names a file below ``root``.
         options: the table's.
         root: of the pictures and the files beside them.
-        redact: replaces identifiers of the picture's header; applied to the raw text.
+        redact: replaces identifiers of the picture's header; applied to the raw text, made plain.
 
     Raises:
-        Excluded: if its text is missing or says nothing.
+        Excluded: if its text is missing, unreadable or says nothing.
     """
     raw = sample.prompt
     if sample.text_source:
         raw = _read(root / sample.text_source, options.encoding)
+    raw, undone = plain_text(raw)
     text = redact(raw)
     if options.prompt is not None:
         _refuse_empty(text, "its prompt has no words")
-        return replace(sample, prompt=" ".join(text.split()))
+        return replace(sample, prompt=" ".join(text.split()), edits=undone)
     template, without_view = options.template(), options.template_without_view()
     if options.report is not None or options.report_suffix is not None:
         made = reports.to_prompt(
@@ -87,11 +89,13 @@ def complete(
             wanted = wanted.replace(reports.WHOLE, "text without headers")
             detail = f"its report has no {wanted} with words; 'text' takes texts whole"
             raise Excluded("no-prompt", detail)
-        return replace(sample, prompt=made.text, prompt_source=made.source, edits=made.edits)
+        return replace(
+            sample, prompt=made.text, prompt_source=made.source, edits={**made.edits, **undone}
+        )
     cleaned, edits = clean(text, options.clean_up)
     _refuse_empty(cleaned, "its text has no words, or none once it is cleaned up")
     prompt = reports.fill_template(cleaned, sample.view, template, without_view)
-    return replace(sample, prompt=prompt, edits=edits)
+    return replace(sample, prompt=prompt, edits={**edits, **undone})
 
 
 def official_headers(text: str, own: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -153,10 +153,15 @@ def test_several_pictures_can_be_left_out(root):
     assert Conversations(options).num_items() == 3
 
 
-def test_questions_are_redacted(root):
-    path = write(root / "train.json", [item("Film of Meyer.", "c.png"), item("Meyer", "a-b.png")])
+def test_questions_are_made_plain_and_redacted(root):
+    asked = [
+        item("<p>Film of M&#101;yer.</p>", "c.png"),
+        item("Meyer", "a-b.png"),
+        item("Film\0", "a b.png"),
+    ]
+    path = write(root / "train.json", asked)
     adapter = Conversations(Conversations.Options(files={"train": path}))
-    first, second = adapter.items()
+    first, second, third = adapter.items()
 
     def redact(text):
         return text.replace("Meyer", "___")
@@ -164,6 +169,8 @@ def test_questions_are_redacted(root):
     assert adapter.complete(first, redact).prompt == "Film of ___."
     with pytest.raises(Excluded, match="no-prompt"):
         adapter.complete(second, redact)
+    with pytest.raises(Excluded, match="unreadable-report"):
+        adapter.complete(third, redact)
 
 
 def a_prepared_folder(folder, channels=1, key="p{0:02d}/s{0}/i.{0}"):

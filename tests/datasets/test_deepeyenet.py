@@ -301,17 +301,18 @@ def test_colour_pictures_and_angiograms_are_told_apart(tmp_path):
         adapter(tmp_path, modalities=())
 
 
-def test_prompts_are_redacted(tmp_path):
-    picture(tmp_path, f"{TRAIN}/a.jpg")
-    picture(tmp_path, f"{TRAIN}/b.jpg")
+def test_prompts_are_made_plain_and_redacted(tmp_path):
+    texts = ("<p>Drusen of M&#101;yer.</p>", "Meyer", "Drusen\x1b")
+    for name in "abc":
+        picture(tmp_path, f"{TRAIN}/{name}.jpg")
     value = [
-        {f"{TRAIN}/a.jpg": entry(description="Drusen of Meyer.")},
-        {f"{TRAIN}/b.jpg": entry(description="Meyer")},
+        {f"{TRAIN}/{name}.jpg": entry(description=text)}
+        for name, text in zip("abc", texts, strict=True)
     ]
     data = adapter(source(tmp_path, value))
-    first, second = completed(data, lambda text: text.replace("Meyer", "___"))
+    first, second, third = completed(data, lambda text: text.replace("Meyer", "___"))
     assert first.prompt == "fundus image, Drusen of ___."
-    assert second.reason == "no-prompt"
+    assert (second.reason, third.reason) == ("no-prompt", "unreadable-report")
 
 
 def test_a_worker_gets_no_entries(tmp_path):

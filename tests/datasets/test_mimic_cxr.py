@@ -283,12 +283,13 @@ def test_reports_are_read_however_they_are_encoded(tmp_path):
         (" FINAL\r\n IMPRESSION: 30° “tilt”.\r\n".encode(), {}),
         ("\ufeff FINAL\n IMPRESSION: 30° “tilt”.\n".encode(), {}),
         (" FINAL\n IMPRESSION: 30° “tilt”.\n".encode("cp1252"), {"read-as-cp1252": 1}),
+        (b" FINAL<br/> IMPRESSION: 30&deg; &ldquo;tilt&rdquo;.</p>", {"html-to-text": 1}),
     ):
         (folder / "s50000001.txt").write_bytes(data)
         sample = samples(items(root))["a1"]
         assert sample.prompt == "PA view chest x-ray image, 30° “tilt”."
         assert sample.edits == edits
-    for data in (b"\x81\x8d\xff", "IMPRESSION".encode("utf-16"), b"a" * 1_000_001):
+    for data in (b"\x81\x8d\xff", "IMPRESSION".encode("utf-16"), b"a" * 1_000_001, b"{\\rtf1 x}"):
         (folder / "s50000001.txt").write_bytes(data)
         assert reasons(items(root))["a1"] == "unreadable-report"
     (folder / "s50000001.txt").unlink()
