@@ -3,10 +3,13 @@
 Drawn up by hand from the words of 3,955 open radiology reports that are also on the United States
 census list of names, with eponyms and short English words added. A name on this list is replaced
 only where the rest of the name or a title stands beside it; every other name wherever it stands.
-Names that a report uses as a name (King, Baker, Jones) are left out on purpose.
+Names that a report uses as a name (King, Baker, Jones) are left out on purpose. Radiology's own
+vocabulary, which stands in name fields where a department does, belongs to them.
 """
 
-EVERYDAY = frozenset(
+from arra_med.datasets.privacy.radiology_words import RADIOLOGY
+
+EVERYDAY = RADIOLOGY | frozenset(
     """
     ace ache ada age all anchor anchors and any app are area areas arm arms arrow art back bad bare
     base bed bee been bell below best better bile bill black blood blue body bone bones border

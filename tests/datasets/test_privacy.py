@@ -17,6 +17,9 @@ from arra_med.datasets.privacy import (
     leak_message,
     own_leaks,
 )
+from arra_med.datasets.privacy.everyday_words import EVERYDAY
+from arra_med.schema import CHEXPERT_LABELS
+from tests.datasets.labelled_sentences import ABSENT, PRESENT, TRAPS, UNCERTAIN
 
 JANE = (
     Identifier("PatientName", "DOE^JANE^MARY"),
@@ -81,6 +84,15 @@ def test_other_words_stay(text: str) -> None:
         ("Do^An", "Dr. Do, and Do An came", "Dr. ___, and ___ came"),
         ("Price^Brown", "DR PRICE: brown", "DR ___: brown"),
         ("Lung^Iris", "iris and lung are normal", None),
+        ("CARDIAC SURGERY", "Cardiac silhouette is enlarged.", None),
+        ("PULMONARY^CLINIC", "Pulmonary edema.", None),
+        ("THORACIC SURGERY", "the thoracic spine", None),
+        ("THORACIC SURGERY", "Referred by THORACIC SURGERY", "Referred by ___"),
+        ("EDEMA^X", "Edema. X-ray of the chest", None),
+        ("Staples^Anna", "surgical staples", None),
+        ("Staples^Anna", "Ms. Staples: staples; Staples, Anna", "Ms. ___: staples; ___"),
+        ("Staples^Anna", "A. Staples and Anna", "___ and ___"),
+        ("RADIOLOGIE", "Radiologie: Herz normal", None),
         ("Ng^Li", "Mg and ng of Li", None),
         ("Ng^Li", "Ms Ng was seen", "Ms ___ was seen"),
         ("Kerley^Swan", "Kerley lines, Swan-Ganz catheter", None),
@@ -91,6 +103,20 @@ def test_other_words_stay(text: str) -> None:
 )
 def test_false_friends(name: str, text: str, expected: str | None) -> None:
     assert redact(text, ("PatientName", name)) == (text if expected is None else expected)
+
+
+@pytest.mark.parametrize("tag", ["ReferringPhysicianName", "CurrentPatientLocation"])
+@pytest.mark.parametrize("value", ["TRAUMA", "CARDIAC SURGERY", "PULMONARY", "Emergency Radiology"])
+def test_a_department_takes_no_finding_out_of_a_report(tag: str, value: str) -> None:
+    sentences = [sentence for sentence, _ in (*PRESENT, *ABSENT, *UNCERTAIN, *TRAPS)]
+    text = "\n".join([*CHEXPERT_LABELS, *sentences, "Old trauma of the thoracic spine."])
+    assert redact(text, (tag, value)) == text
+
+
+def test_what_findings_are_made_of_is_everyday() -> None:
+    sentences = " ".join([*CHEXPERT_LABELS, *(sentence for sentence, _ in PRESENT)])
+    words = set(re.findall(r"[a-z]{4,}", sentences.lower()))
+    assert words - EVERYDAY == set()
 
 
 @pytest.mark.parametrize(
