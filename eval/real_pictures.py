@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from arra_med.errors import RequestError
 from arra_med.eval.picture_facts import PictureFacts
 from arra_med.store import (
     PreparedFolder,
@@ -128,7 +129,7 @@ class RealPictures:
         if self._writable:
             try:
                 self._write(path, encode(value))
-            except OSError as error:
+            except (OSError, RequestError) as error:  # read-only, or without locks
                 self._writable = False
                 LOG.warning(
                     "what is learned of real pictures is not kept for the next evaluation: %s",
@@ -138,8 +139,9 @@ class RealPictures:
 
     def _write(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / "lock").open("a") as lock:
-            if try_lock(lock.fileno()):  # another evaluation writes the same
+        lock_file = path.parent / "lock"
+        with lock_file.open("a") as lock:
+            if try_lock(lock.fileno(), lock_file):  # unless another evaluation writes the same
                 write_atomic(path, sha256_bytes(data).encode() + data)
 
 

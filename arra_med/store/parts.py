@@ -5,6 +5,7 @@ number is ``i`` modulo ``n``; a run without a shard then writes what is missing 
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -38,6 +39,8 @@ _POLL_SECONDS, _REMIND_SECONDS = 1.0, 60.0
 _NAMED_IN_PATHS = ("prepared", "tokenizer", "generated", "evaluation")
 """Kinds of folders that the configuration names by a setting of the same name."""
 _BUSY = "another process is writing {}: wait for it, or choose another folder"
+_HELD = (errno.EAGAIN, errno.EACCES)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,12 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process while the block runs.
 
     Raises:
-        RequestError: if another process holds it.
+        RequestError: if another process holds it, or its file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _opened(folder / "lock") as descriptor:
-        if not try_lock(descriptor):
+    path = folder / "lock"
+    with _opened(path) as descriptor:
+        if not try_lock(descriptor, path):
             raise RequestError(_BUSY.format(folder))
         yield
 
@@ -95,8 +99,8 @@ class PartWriter:
         shard: which parts to write, if other processes write the others at the same time.
 
     Raises:
-        RequestError: if the folder holds work of another configuration, or another process is
-            writing it.
+        RequestError: if the folder holds work of another configuration, another process is
+            writing it, or its file system has no locks.
 
     Example:
         >>> with PartWriter(folder, kind="tokens", config={...}) as writer:
@@ -139,8 +143,9 @@ class PartWriter:
             )
         self.partial.mkdir(parents=True, exist_ok=True)
         try:
-            with _opened(self.partial / "start.lock") as descriptor:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever starts waits for its turn
+            start = self.partial / "start.lock"
+            with _opened(start) as descriptor:
+                _lock(descriptor, start, fcntl.LOCK_EX)  # whoever starts waits for its turn
                 alone = self._take_lock()
                 self._agree_on_plan(alone)
         except BaseException:
@@ -260,13 +265,14 @@ class PartWriter:
 
         The folder's lock is shared among shards, and exclusive without one.
         """
-        descriptor = self._held.enter_context(_opened(self.partial / "lock"))
-        alone = try_lock(descriptor)
+        path = self.partial / "lock"
+        descriptor = self._held.enter_context(_opened(path))
+        alone = try_lock(descriptor, path)
         if self.shard is None:
             if not alone:
                 raise RequestError(_BUSY.format(self.folder))
             return True
-        if not alone and not try_lock(descriptor, fcntl.LOCK_SH):
+        if not alone and not try_lock(descriptor, path, fcntl.LOCK_SH):
             raise RequestError(
                 f"another process is writing {self.folder}, and not as a shard of it: wait for it"
             )
@@ -275,14 +281,14 @@ class PartWriter:
         if alone:
             for name in locks:
                 (self.partial / name).unlink()
-            try_lock(descriptor, fcntl.LOCK_SH)
+            try_lock(descriptor, path, fcntl.LOCK_SH)
         elif others:
             raise RequestError(
                 f"shards of another count are writing {self.folder} ({sorted(others)[0]}): wait "
                 "for them, or use their count"
             )
         own = self.partial / f"shard-{self.shard.index}-of-{self.shard.count}.lock"
-        if not try_lock(self._held.enter_context(_opened(own))):
+        if not try_lock(self._held.enter_context(_opened(own)), own):
             raise RequestError(
                 f"another process is writing shard {self.shard} of {self.folder}: wait for it, or "
                 "take another shard"
@@ -335,11 +341,14 @@ def waiting_lock(path: Path, doing: str) -> Iterator[None]:
     Args:
         path: of the file.
         doing: what the holder does, for the message: "is drawing x".
+
+    Raises:
+        RequestError: if its file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         begun = reminded = time.monotonic()
-        while not try_lock(lock.fileno()):
+        while not try_lock(lock.fileno(), path):
             if reminded == begun or time.monotonic() - reminded > _REMIND_SECONDS:
                 logger.info("another process %s: waiting for it", doing)
                 reminded = time.monotonic()
@@ -347,10 +356,36 @@ def waiting_lock(path: Path, doing: str) -> Iterator[None]:
         yield
 
 
-def try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file, exclusively unless ``how`` says otherwise; ``False`` if others hold it."""
+def try_lock(descriptor: int, path: Path, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file, exclusively unless ``how`` says otherwise.
+
+    Args:
+        descriptor: of the file.
+        path: of the file, for the message.
+        how: ``fcntl.LOCK_EX`` or ``fcntl.LOCK_SH``.
+
+    Returns:
+        ``False`` if others hold it.
+
+    Raises:
+        RequestError: if its file system has no locks.
+    """
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
+        _lock(descriptor, path, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
     return True
+
+
+def _lock(descriptor: int, path: Path, how: int) -> None:
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise RequestError(
+            f"the file system of {path} has no locks ({error.strerror}): mount it with them "
+            "(Lustre: -o flock), or use a folder on another one"
+        ) from error

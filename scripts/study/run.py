@@ -98,8 +98,9 @@ def _alone(folder: Path) -> Iterator[int]:
         RequestError: if another one works there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        if not try_lock(lock.fileno()):
+    path = folder / "lock"
+    with path.open("a") as lock:
+        if not try_lock(lock.fileno(), path):
             raise RequestError(
                 f"another run.py, or a command that one started, works in {folder}: wait for it"
             )

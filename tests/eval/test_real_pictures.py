@@ -1,5 +1,6 @@
 """What is known of real pictures is not computed again; no result rests on where it came from."""
 
+import errno
 import importlib
 import os
 import shutil
@@ -235,8 +236,18 @@ def test_what_another_process_is_writing_is_left_to_it(prepared):
     (path,) = (prepared.folder / FOLDER).rglob("lock")
     values = np.ones((1, 1), np.float32)
     with path.open("a") as lock:
-        assert try_lock(lock.fileno())
+        assert try_lock(lock.fileno(), path)
         assert known.outputs({}, ["a"], lambda: values) is values
         assert {one.name for one in path.parent.iterdir()} == {"facts", "lock"}
     assert known.outputs({}, ["a"], lambda: values) is values
     assert len(list(path.parent.iterdir())) == 3
+
+
+def test_a_file_system_without_locks_keeps_nothing_and_says_so(prepared, monkeypatch, caplog):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    values = np.ones((1, 1), np.float32)
+    assert RealPictures(prepared).outputs({}, ["a"], lambda: values) is values
+    assert "not kept for the next evaluation: the file system of" in caplog.text

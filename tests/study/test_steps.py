@@ -167,7 +167,7 @@ folder = Path({folder!r})
 code = "import os, time; open(os.environ['BEGUN'], 'w').write(str(os.getpid())); time.sleep(60)"
 steps = [Step(name="long", command=(sys.executable, "-S", "-c", code))]
 with (folder / "lock").open("a") as lock:
-    assert try_lock(lock.fileno())
+    assert try_lock(lock.fileno(), folder / "lock")
     machine = Machine(name="a machine", jobs=1, trainings=1)
     run_steps(steps, folder, machine, lock=lock.fileno())
 """
@@ -206,7 +206,7 @@ def alive(pid: int) -> bool:
 
 def locked(folder: Path) -> bool:
     with (folder / "lock").open("a") as lock:
-        return not try_lock(lock.fileno())
+        return not try_lock(lock.fileno(), folder / "lock")
 
 
 def test_an_interrupt_ends_the_commands_too(
