@@ -45,7 +45,9 @@ def patient_split(patient_id: str, shares: Sequence[float], seed: int) -> Split:
     never moves another patient to another split.
     """
     digest = hashlib.blake2b(
-        patient_id.encode(), digest_size=8, key=f"arra_med split {seed}".encode()
+        patient_id.encode("utf-8", "surrogatepass"),  # a folder's name may be no Unicode
+        digest_size=8,
+        key=f"arra_med split {seed}".encode(),
     ).digest()
     place = int.from_bytes(digest, "big") / 2**64
     reached = 0.0

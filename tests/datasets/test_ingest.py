@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import random
 import re
 import shutil
@@ -373,6 +374,22 @@ def test_an_output_inside_a_walked_source_is_refused(source, tmp_path):
     with pytest.raises(RequestError, match="lies inside the source"):
         ingest(chosen, source / "work" / "prepared")
     assert not (source / "work").exists()
+
+
+def test_a_folder_whose_name_is_not_unicode_does_not_end_the_ingest(source, tmp_path, monkeypatch):
+    folder = tmp_path / "films"
+    for name in ("ok", os.fsdecode(b"M\xfcller")):
+        (folder / name).mkdir(parents=True)
+        (source / f"film {len(name):02d}.png").rename(folder / name / "a.png")
+        (folder / name / "a.txt").write_text("Clear.")
+    options = Table.Options(file=folder, text_suffix=".txt", patient="top_folder")
+    chosen = Ingest(dataset=PluginConfig(name="table", options=options), size=16, workers=0)
+    manifest = ingest(chosen, tmp_path / "out")
+    assert manifest["excluded_by_reason"] == {"not-unicode": 1}
+    assert PreparedFolder(tmp_path / "out").rows()[0]["patient_id"] == "ok"
+    monkeypatch.setenv("ARRA_MED_HASH_KEY", "k" * 32)
+    hashed = dataclasses.replace(chosen, privacy=Privacy(hash_ids=True))
+    assert ingest(hashed, tmp_path / "hashed")["counts"]["samples"] == 2
 
 
 def test_a_key_without_hashes_is_refused(tmp_path):

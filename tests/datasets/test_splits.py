@@ -17,6 +17,12 @@ def test_an_empty_share_is_never_used():
     assert {patient_split(str(i), (0.0, 1.0, 0.0), 0) for i in range(500)} == {"validate"}
 
 
+def test_a_patient_whose_id_is_not_unicode_has_a_split():
+    """As of a folder whose name holds bytes of another encoding; the split is of no use, but the
+    row must live to be excluded, or hashed."""
+    assert patient_split("M\udcfcller", (0.0, 0.0, 1.0), 0) == "test"
+
+
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.5, 0.6, -0.1), (0.5, 0.2, 0.2)])
 def test_shares_are_checked(shares):
     with pytest.raises(RequestError, match="sum to 1"):
