@@ -241,8 +241,9 @@ class _Job:
             logger.info("excluded: %d %s; the first: %s", number, reason, examples[reason])
         if samples == 0:
             write_atomic(self.writer.partial / "excluded.jsonl", self._excluded_lines())
+            message = self._nothing_message(reasons)
             self.writer.forget()
-            raise WorkError(self._nothing_message(reasons))
+            raise WorkError(message)
         self._refuse_duplicates()
         summary = card.summarise(
             self._tables(),

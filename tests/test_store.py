@@ -91,6 +91,42 @@ def test_a_plan_without_any_finished_part_binds_nobody(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "a", "things")["config"]["size"] == 2
 
 
+def test_what_forgotten_parts_wrote_goes_away_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    with PartWriter(folder, kind="things", config={"n": 9}) as writer:
+        for index in writer.missing(9):
+            writer.write_part(index, {f"part-{index}.bin": b"9"}, {})
+        (folder / "thesis.doc").write_text("years of work")
+        writer.forget()
+    assert {path.name for path in folder.iterdir()} == {".partial", "thesis.doc"}
+    write(folder)
+    assert set(read_manifest(folder, "things")["files"]) == {
+        "part-0.bin", "part-1.bin", "part-2.bin", "whole.json",
+    }  # fmt: skip
+    assert (folder / "thesis.doc").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("stopped_before", ["part-0.bin", "done-00000.json"])
+def test_a_part_that_was_begun_leaves_nothing_to_another_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_before: str
+) -> None:
+    def write_but(path: Path, content: bytes) -> None:
+        if path.name == stopped_before:
+            path.with_name(f".{path.name}.tmp").write_bytes(content)
+            raise KeyboardInterrupt
+        write_atomic(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("arra_med.store.parts.write_atomic", write_but)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "a", parts=1)
+    assert any("part-0" in path.name for path in (tmp_path / "a").iterdir())
+    with PartWriter(tmp_path / "a", kind="things", config={"n": 0}) as writer:
+        writer.write_part(0, {"other.bin": b"1"}, {})
+        writer.finish(1)
+    assert verify(tmp_path / "a", "things") == 1
+
+
 def test_running_again_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a")
     before = contents(tmp_path / "a")

@@ -87,7 +87,7 @@ def write_atomic(path: Path, content: Content) -> None:
     Tables become Parquet or Arrow IPC by the path's suffix; streams become Parquet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = temporary_of(path)
     if isinstance(content, bytes):
         temporary.write_bytes(content)
     elif isinstance(content, ByteStream):
@@ -112,6 +112,11 @@ def write_atomic(path: Path, content: Content) -> None:
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(path)
+
+
+def temporary_of(path: Path) -> Path:
+    """Where :func:`write_atomic` writes what becomes ``path``; a killed run leaves it there."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from arra_med.store.files import (
     difference,
     read_manifest,
     sha256_file,
+    temporary_of,
     write_atomic,
 )
 
@@ -192,6 +193,8 @@ class PartWriter:
 
         ``note`` is kept in the part's mark, for whoever resumes.
         """
+        begun = self.partial / f"begun-{index:05d}.json"
+        write_atomic(begun, canonical_json(list(files)).encode())
         digests = {}
         for name, content in files.items():
             write_atomic(self.folder / name, content)
@@ -251,9 +254,11 @@ class PartWriter:
         return manifest
 
     def forget(self) -> None:
-        """Unmark every part: the next run starts afresh, whatever its configuration."""
+        """Unmark every part and remove its files: the next run starts afresh, whatever its
+        configuration."""
         for path in self.partial.glob("done-*.json"):
-            path.unlink()
+            path.unlink()  # first: a mark without its files would be believed
+        self._remove_parts()
 
     def _accept_finished(self) -> None:
         self._refuse_other(read_manifest(self.folder, self.kind)["config"], "finished")
@@ -304,7 +309,17 @@ class PartWriter:
         else:
             write_atomic(plan, canonical_json(self.config).encode())
 
+    def _remove_parts(self) -> None:
+        """Remove the files that parts wrote or began to write, and nothing else."""
+        for begun in self.partial.glob("begun-*.json"):
+            for name in json.loads(begun.read_text(encoding="utf-8")):
+                path = self.folder / name
+                path.unlink(missing_ok=True)
+                temporary_of(path).unlink(missing_ok=True)
+            begun.unlink()
+
     def _forget_plan(self) -> None:
+        self._remove_parts()
         for path in self.partial.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
