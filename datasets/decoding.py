@@ -15,6 +15,7 @@ from arra_med import images
 from arra_med.datasets import privacy
 from arra_med.datasets.base import DatasetAdapter, Excluded, Identifier, UnreadableImage
 from arra_med.datasets.dicom_checks import quiet_pydicom
+from arra_med.datasets.source_files import is_passing, stopped
 from arra_med.parallel import map_in_order
 from arra_med.schema import Exclusion, Sample, sample_row
 
@@ -75,7 +76,18 @@ class Decoder:
 
         Returns:
             The result, or an exclusion that says why there is none.
+
+        Raises:
+            WorkError: if memory is short, or a file cannot be read at the moment.
         """
+        try:
+            return self._outcome(item)
+        except Exception as error:
+            if is_passing(error):
+                raise stopped(error, item.source) from error
+            raise
+
+    def _outcome(self, item: Item) -> Outcome:
         if isinstance(item, Exclusion):
             return self._listed(item)
         try:
@@ -85,7 +97,9 @@ class Decoder:
             reason, detail = "unreadable-image", str(error)
         except Excluded as error:
             reason, detail = error.reason, error.detail
-        except Exception as error:  # noqa: BLE001 - the boundary of one item
+        except Exception as error:  # the boundary of one item
+            if is_passing(error):
+                raise
             reason, detail = "unreadable-image", f"the reader failed ({type(error).__name__})"
             logger.warning("an item's reader failed with %s", type(error).__name__)
         return self._listed(

@@ -18,6 +18,7 @@ from arra_med.datasets import dicom_checks
 from arra_med.datasets.base import UnreadableImage
 from arra_med.datasets.dicom_codecs import check_pixel_data, decode
 from arra_med.datasets.grayscale import clinical, mimic_jpg
+from arra_med.datasets.source_files import is_special, patiently
 
 Rendering = Literal["mimic-jpg", "clinical"]
 
@@ -29,13 +30,11 @@ def read_bytes(path: Path) -> bytes:
     """A file's content.
 
     Raises:
-        UnreadableImage: if it is missing, empty, too large or cannot be read.
+        UnreadableImage: if it is missing, empty, too large, no file or cannot be read.
+        WorkError: if it cannot be read at the moment.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnreadableImage(f"{size} bytes are more than a picture needs ({MAX_BYTES})")
-        data = path.read_bytes()
+        data = patiently(lambda: _content(path), str(path))
     except FileNotFoundError as error:
         raise UnreadableImage("the file is missing") from error
     except (OSError, ValueError) as error:
@@ -43,6 +42,15 @@ def read_bytes(path: Path) -> bytes:
     if not data:
         raise UnreadableImage("the file is empty")
     return data
+
+
+def _content(path: Path) -> bytes:
+    if is_special(path):
+        raise UnreadableImage("it is no file but a pipe, a socket or a device")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"{size} bytes are more than a picture needs ({MAX_BYTES})")
+    return path.read_bytes()
 
 
 def parse(data: bytes) -> Dataset:

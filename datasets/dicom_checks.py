@@ -18,6 +18,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from arra_med.datasets.base import UnreadableImage
+from arra_med.datasets.source_files import is_passing
 
 MAX_PIXELS = 32_000_000
 """Largest picture: twice the largest chest film."""
@@ -143,8 +144,8 @@ def reasons(problem: str, *, quote: bool = False) -> Iterator[None]:
     """Turn whatever a parser or decoder raises into a reason.
 
     pydicom and its decoders raise at least eight unrelated exception classes on broken files;
-    this is the boundary of one item, so all of them are caught. Only decoders are quoted: a parser
-    may repeat header values.
+    this is the boundary of one item, so all of them are caught but those that say nothing of the
+    file (see :func:`is_passing`). Only decoders are quoted: a parser may repeat header values.
     """
     try:
         with quiet_pydicom():
@@ -152,6 +153,8 @@ def reasons(problem: str, *, quote: bool = False) -> Iterator[None]:
     except UnreadableImage:
         raise
     except Exception as error:  # the boundary of one item
+        if is_passing(error):
+            raise
         said = f": {quotable(error)}" if quote else ""
         raise UnreadableImage(f"{problem} ({type(error).__name__}{said})") from error
 

@@ -32,6 +32,7 @@ from arra_med.datasets.dicom_checks import beyond_file_meta, quiet_pydicom
 from arra_med.datasets.paths import walk_files, without_suffix
 from arra_med.datasets.pictures import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from arra_med.datasets.privacy import identifiers
+from arra_med.datasets.source_files import is_passing, is_special, patiently
 from arra_med.datasets.tables import Line, Row
 from arra_med.errors import RequestError
 
@@ -155,12 +156,12 @@ class PictureFiles:
                 yield self._line(name, number)
 
     def _line(self, name: str, number: int) -> Line:
-        row = path_columns(name)
+        row, path = path_columns(name), self.root / name
         try:
-            if self._any_name and not _may_be_picture(self.root / name):
+            if is_special(path) or (self._any_name and not _may_be_picture(path)):
                 return Line(name, name, problem=("not-a-picture", "no DICOM file or picture"))
             if self._keywords:
-                row |= read_header(self.root / name, self._keywords)
+                row |= read_header(path, self._keywords)
         except UnreadableImage as error:
             return Line(name, name, problem=("unreadable-image", str(error)))
         wanted = {column: row[column] for column in self._columns}
@@ -178,7 +179,12 @@ def read_header(path: Path, keywords: Sequence[str]) -> Row:
 
     Raises:
         UnreadableImage: if it is a DICOM file whose header cannot be read.
+        WorkError: if it cannot be read at the moment.
     """
+    return patiently(lambda: _read_header(path, keywords), str(path))
+
+
+def _read_header(path: Path, keywords: Sequence[str]) -> Row:
     try:
         with path.open("rb") as file, quiet_pydicom():
             zipped = file.read(2) == _GZIP
@@ -193,9 +199,11 @@ def read_header(path: Path, keywords: Sequence[str]) -> Row:
             return {keyword: _text(dataset.get(keyword)) for keyword in keywords}
     except UnreadableImage:
         raise
-    except OSError as error:
-        raise UnreadableImage(f"the file cannot be read ({type(error).__name__})") from error
     except Exception as error:  # the boundary of one item: parsers raise many classes
+        if is_passing(error):
+            raise
+        if isinstance(error, OSError):
+            raise UnreadableImage(f"the file cannot be read ({type(error).__name__})") from error
         raise UnreadableImage(f"its header cannot be parsed ({type(error).__name__})") from error
 
 
@@ -251,16 +259,20 @@ def _may_be_picture(path: Path) -> bool:
     if path.name.lower().endswith((*IMAGE_SUFFIXES, *DICOM_SUFFIXES)):
         return True
     try:
-        with path.open("rb") as file:
-            start = file.read(132)
-        if start.startswith(_GZIP):
-            with gzip.open(path) as unzipped:
-                start = unzipped.read(132)
-        return start[128:] == b"DICM"
+        return patiently(lambda: _starts_as_dicom(path), str(path))
     except (EOFError, zlib.error):  # broken gzip data of some kind
         return False
     except OSError as error:
         raise UnreadableImage(f"the file cannot be read ({type(error).__name__})") from error
+
+
+def _starts_as_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start.startswith(_GZIP):
+        with gzip.open(path) as unzipped:
+            start = unzipped.read(132)
+    return start[128:] == b"DICM"
 
 
 def fixed_part(pattern: Path) -> Path:

@@ -1,10 +1,12 @@
 """Paths in source tables and folders: made relative to the dataset's folder, and into keys."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from arra_med.datasets.pictures import DICOM_SUFFIXES, IMAGE_SUFFIXES
+from arra_med.datasets.source_files import file_mode
 from arra_med.errors import WorkError
 from arra_med.schema import safe_key
 from arra_med.store import sha256_bytes
@@ -33,11 +35,13 @@ def relative_source(root: Path, text: str) -> str | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file can be seen there; what no file can be called is no file, not an error."""
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
+    """Whether a file can be seen there; what no file can be called is no file, not an error.
+
+    Raises:
+        WorkError: if it cannot be told at the moment.
+    """
+    mode = file_mode(path)
+    return mode is not None and stat.S_ISREG(mode)
 
 
 def walk_files(root: Path) -> Iterator[str]:

@@ -18,6 +18,7 @@ from arra_med.datasets.base import Identifier, Picture, UnreadableImage
 from arra_med.datasets.dicom_checks import quiet_pydicom, quotable, reasons
 from arra_med.datasets.grayscale import look_up
 from arra_med.datasets.privacy.identifiers import dicom_identifiers, image_identifiers
+from arra_med.datasets.source_files import is_passing
 from arra_med.store import sha256_bytes
 
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "WEBP", "GIF")
@@ -64,7 +65,9 @@ def header_identifiers(path: Path) -> tuple[Identifier, ...]:
     try:
         with quiet_pydicom():
             return tuple(dicom_identifiers(pydicom.dcmread(path, stop_before_pixels=True)))
-    except Exception:  # noqa: BLE001 - the boundary of one item, which is excluded already
+    except Exception as error:  # the boundary of one item, which is excluded already
+        if is_passing(error):
+            raise
         return ()
 
 
@@ -116,6 +119,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"not one of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # the boundary of one item: Pillow's codecs raise many classes
+        if is_passing(error):
+            raise
         said = quotable(error)
         raise UnreadableImage(f"broken picture ({type(error).__name__}: {said})") from error
 

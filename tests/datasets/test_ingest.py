@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import itertools
 import json
 import os
 import random
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ from PIL import Image
 
 from arra_med import images
 from arra_med.config import PluginConfig
+from arra_med.datasets import source_files
 from arra_med.datasets.ingest import ingest
 from arra_med.datasets.table import Table
 from arra_med.errors import RequestError, WorkError
@@ -272,6 +276,52 @@ def test_a_table_that_was_edited_is_not_taken_for_the_one_before(source, tmp_pat
         ingest(settings(source, size=16), tmp_path / "out")
     table.unlink()  # what is finished is whole without it
     ingest(settings(source), tmp_path / "out")
+
+
+def failing_reads(monkeypatch, error, numbers):
+    """Readings of pictures that fail, by their number."""
+    read_bytes, count = Path.read_bytes, itertools.count()
+
+    def read(path):
+        if path.suffix == ".png" and next(count) in numbers:
+            raise error
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(source_files, "_WAITS", (0.0, 0.0))
+
+
+STALE = OSError(errno.ESTALE, "Stale file handle")
+
+
+@pytest.mark.parametrize("error", [STALE, MemoryError()], ids=repr)
+def test_trouble_that_lasts_ends_the_run_and_costs_no_picture(source, tmp_path, monkeypatch, error):
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        failing_reads(patch, error, range(6, 100))
+        with pytest.raises(WorkError, match=r"film 06\.png could not be read .* to resume"):
+            ingest(settings(source), folder)
+    assert _parts_done(folder) == 1
+    assert ingest(settings(source), folder)["counts"]["samples"] == 20
+
+
+def test_trouble_that_passes_is_waited_for(source, tmp_path, monkeypatch):
+    failing_reads(monkeypatch, STALE, (3, 4, 12))
+    assert ingest(settings(source), tmp_path / "out")["counts"]["samples"] == 20
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_lack_of_memory_in_a_decoder_ends_the_run(source, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(DATASETS, "get", lambda name: Forgetful)
+    with pytest.raises(WorkError, match=r"film 03\.png could not be read \(out of mem.*fewer work"):
+        ingest(settings(source, workers=workers), tmp_path / "out")
+
+
+class Forgetful(Table):
+    def read(self, sample):
+        if "03" in sample.source:
+            raise MemoryError
+        return super().read(sample)
 
 
 def test_logs_hold_no_report_and_no_path(source, tmp_path, caplog):
