@@ -128,14 +128,23 @@ def code(dataset: Dataset, name: str) -> str:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings and log messages away, which may quote a patient's header."""
-    log = logging.getLogger("pydicom")
+    """Keep pydicom's warnings and log messages away; see :func:`quiet`."""
+    with quiet("pydicom"):
+        yield
+
+
+@contextmanager
+def quiet(library: str) -> Iterator[None]:
+    """Keep warnings and a library's log messages away, which may quote a patient's header."""
+    log, nowhere = logging.getLogger(library), logging.NullHandler()
     propagated, log.propagate = log.propagate, False
+    log.addHandler(nowhere)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        log.removeHandler(nowhere)
         log.propagate = propagated
 
 

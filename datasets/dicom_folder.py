@@ -22,13 +22,10 @@ from typing import Any
 import pyarrow as pa
 import pydicom
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from arra_med.datasets.base import UnreadableImage
-from arra_med.datasets.dicom_checks import beyond_file_meta, quiet_pydicom
+from arra_med.datasets.dicom_checks import quiet_pydicom
+from arra_med.datasets.dicom_header import GZIP, MAX_HEADER, until_pixels
 from arra_med.datasets.paths import walk_files, without_suffix
 from arra_med.datasets.pictures import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from arra_med.datasets.privacy import identifiers
@@ -42,8 +39,6 @@ ID_ROLES = ("patient", "study", "key")
 """What identifiers may be used for: columns the ingest can replace by keyed hashes."""
 
 _WILDCARD = re.compile(r"[*?[]")
-_MAX_HEADER = 64 * 2**20  # bytes; a compressed header that swells further is refused
-_GZIP = b"\x1f\x8b"
 
 
 def is_folder_or_pattern(path: Path) -> bool:
@@ -187,7 +182,7 @@ def read_header(path: Path, keywords: Sequence[str]) -> Row:
 def _read_header(path: Path, keywords: Sequence[str]) -> Row:
     try:
         with path.open("rb") as file, quiet_pydicom():
-            zipped = file.read(2) == _GZIP
+            zipped = file.read(2) == GZIP
             file.seek(0)
             stream: Any = io.BytesIO(_unzipped(path)) if zipped else file
             stream.seek(128)
@@ -195,7 +190,7 @@ def _read_header(path: Path, keywords: Sequence[str]) -> Row:
                 if path.name.lower().endswith(DICOM_SUFFIXES):
                     raise UnreadableImage("not a DICOM file: its 'DICM' mark is missing")
                 return dict.fromkeys(keywords, "")
-            dataset = _header(stream, keywords)
+            dataset = until_pixels(stream, keywords)
             return {keyword: _text(dataset.get(keyword)) for keyword in keywords}
     except UnreadableImage:
         raise
@@ -223,27 +218,9 @@ def without_text_suffix(name: str, suffixes: Sequence[str]) -> str:
     return next((name.removesuffix(one) for one in suffixes if name.endswith(one)), name)
 
 
-def _header(stream: Any, keywords: Sequence[str]) -> Dataset:  # noqa: ANN401 - a binary file
-    """The wanted elements; a deflated data set, which pydicom inflates whole, only so far."""
-    tags: list[Any] = list(keywords)
-    meta = read_dataset(stream, False, True, stop_when=beyond_file_meta)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        stream.seek(0)
-        return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags)
-    content = zlib.decompressobj(-15).decompress(stream.read(_MAX_HEADER), _MAX_HEADER)
-    found = [BaseTag(tag_for_keyword(keyword) or 0) for keyword in keywords]
-    return read_dataset(
-        io.BytesIO(content), False, True, stop_when=_at_pixels, specific_tags=[*found]
-    )
-
-
-def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return tag.group == 0x7FE0
-
-
 def _unzipped(path: Path) -> bytes:
     with gzip.open(path) as file:
-        return file.read(_MAX_HEADER)
+        return file.read(MAX_HEADER)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a DICOM value
@@ -269,7 +246,7 @@ def _may_be_picture(path: Path) -> bool:
 def _starts_as_dicom(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(132)
-    if start.startswith(_GZIP):
+    if start.startswith(GZIP):
         with gzip.open(path) as unzipped:
             start = unzipped.read(132)
     return start[128:] == b"DICM"

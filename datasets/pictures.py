@@ -1,24 +1,23 @@
 """Source pictures of any kind: DICOM, and what Pillow reads, told apart by content."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pydicom
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as _PHOTOMETRIC
 from PIL.TiffImagePlugin import TiffImageFile
 
 from arra_med.datasets import dicom
 from arra_med.datasets.base import Identifier, Picture, UnreadableImage
-from arra_med.datasets.dicom_checks import quiet_pydicom, quotable, reasons
+from arra_med.datasets.dicom_checks import quiet, quotable, reasons
+from arra_med.datasets.dicom_header import GZIP, whatever_header
 from arra_med.datasets.grayscale import look_up
 from arra_med.datasets.privacy.identifiers import dicom_identifiers, image_identifiers
-from arra_med.datasets.source_files import is_passing
+from arra_med.datasets.source_files import is_passing, read_start
 from arra_med.store import sha256_bytes
 
 FORMATS = ("PNG", "JPEG", "JPEG2000", "TIFF", "BMP", "WEBP", "GIF")
@@ -44,8 +43,7 @@ def read_picture(
         UnreadableImage: if it cannot be read or shows nothing, saying why.
     """
     data = dicom.read_bytes(path)
-    is_dicom = data[128:132] == b"DICM" or path.name.lower().endswith(DICOM_SUFFIXES)
-    if is_dicom or data[:2] == b"\x1f\x8b":
+    if _is_dicom(data, path):
         dataset = dicom.parse(data)
         grey = dicom.render_dataset(dataset, rendering)
         pixels = grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
@@ -61,10 +59,21 @@ def read_picture(
 
 
 def header_identifiers(path: Path) -> tuple[Identifier, ...]:
-    """What identifies a person in a DICOM file's header; nothing where there is none to read."""
+    """What identifies a person in a file's header, whatever is wrong with the file otherwise.
+
+    Only what stands before a DICOM file's pixels is read, 64 MiB at most.
+
+    Returns:
+        As :func:`read_picture` gives them; nothing where there is no header that can be read.
+
+    Raises:
+        WorkError: if the file cannot be read at the moment.
+    """
     try:
-        with quiet_pydicom():
-            return tuple(dicom_identifiers(pydicom.dcmread(path, stop_before_pixels=True)))
+        if _is_dicom(read_start(path, 132), path):
+            return dicom_identifiers(whatever_header(path))
+        with _header(read_start(path, dicom.MAX_BYTES)) as picture:
+            return image_identifiers(picture)
     except Exception as error:  # the boundary of one item, which is excluded already
         if is_passing(error):
             raise
@@ -97,23 +106,33 @@ def decode_image(data: bytes, *, channels: Literal[1, 3]) -> np.ndarray:
         return _to_array(picture, channels)
 
 
+def _is_dicom(start: bytes, path: Path) -> bool:
+    named = path.name.lower().endswith(DICOM_SUFFIXES)
+    return named or start[128:132] == b"DICM" or start.startswith(GZIP)
+
+
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """A picture, not decoded yet; what goes wrong while it is open becomes a reason."""
+    """One picture of a size that can be decoded, not decoded yet; see :func:`_header`."""
+    with _header(data) as picture:
+        width, height = picture.size
+        if width * height > dicom.MAX_PIXELS:
+            raise UnreadableImage(
+                f"declares {width} × {height} pixels (limit: {dicom.MAX_PIXELS} in all)"
+            )
+        if getattr(picture, "n_frames", 1) != 1:
+            raise UnreadableImage("it holds several frames, expected one picture")
+        yield picture
+
+
+@contextmanager
+def _header(data: bytes) -> Iterator[Image.Image]:
+    """A picture of which only the header was read; what goes wrong meanwhile becomes a reason."""
     if data[:512].lstrip()[:1] == b"<":
         raise UnreadableImage("a web page or XML file, not a picture (a failed download?)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = picture.size
-            if width * height > dicom.MAX_PIXELS:
-                raise UnreadableImage(
-                    f"declares {width} × {height} pixels (limit: {dicom.MAX_PIXELS} in all)"
-                )
-            if getattr(picture, "n_frames", 1) != 1:
-                raise UnreadableImage("it holds several frames, expected one picture")
-            yield picture
+        with quiet("PIL"):
+            yield Image.open(io.BytesIO(data), formats=FORMATS)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:

@@ -209,7 +209,8 @@ def test_headers_of_every_container(tmp_path):
 
 
 def test_a_bomb_is_inflated_only_so_far(tmp_path, monkeypatch):
-    monkeypatch.setattr("arra_med.datasets.dicom_folder._MAX_HEADER", 4096)
+    for module in ("dicom_folder", "dicom_header"):
+        monkeypatch.setattr(f"arra_med.datasets.{module}.MAX_HEADER", 4096)
     film(tmp_path / "a.dcm", view="AP", syntax=DeflatedExplicitVRLittleEndian)
     path = tmp_path / "a.dcm"
     assert read_header(path, ["ViewPosition"]) == {"ViewPosition": "AP"}

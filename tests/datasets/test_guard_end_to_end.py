@@ -129,6 +129,24 @@ def test_the_path_of_an_excluded_film_names_nobody_either(archive, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["a.dcm", "a.dcm.gz", "a.jpg"])
+def test_it_names_nobody_whatever_the_file_is(archive, tmp_path, name):
+    films, folder = archive / "MRN4711089", archive / "films" / "Quenzer_Ottoline"
+    given = {"a.dcm": "film0.dcm", "a.dcm.gz": "zipped.dcm.gz", "a.jpg": "photo.jpg"}[name]
+    folder.mkdir(parents=True)
+    (films / given).rename(folder / name)  # no text lies beside it
+    (films / "film1.dcm").rename(folder.parent / "b.dcm")
+    (folder.parent / "b.txt").write_text("Clear.")
+    tree = {
+        "dataset": {"name": "table", "file": str(folder.parent), "text_suffix": ".txt"},
+        "size": 16, "workers": 0,
+    }  # fmt: skip
+    ingest(build(Ingest, tree, where="test"), tmp_path / "out")
+    (line,) = (tmp_path / "out/excluded.jsonl").read_text().splitlines()
+    assert json.loads(line)["source"] == f"___/{name}"
+    assert "quenzer" not in line.lower()
+
+
 def test_what_exif_says_of_a_photograph_is_kept_out_too(archive, tmp_path):
     folder = archive / "MRN4711089"
     line = "film,report\nphoto.jpg,Ottoline Quenzer (MRN4711089): the disc is pale.\n"

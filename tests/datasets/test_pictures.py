@@ -1,12 +1,21 @@
+import gzip
 import io
+import tracemalloc
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image, PngImagePlugin
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from arra_med.datasets.base import UnreadableImage
-from arra_med.datasets.pictures import decode_image, read_image, read_picture
-from tests.datasets.films import film, ramp
+from arra_med.datasets.pictures import (
+    decode_image,
+    header_identifiers,
+    read_image,
+    read_picture,
+)
+from tests.datasets.films import film, films, ramp, written
 
 
 def encoded(picture, kind="PNG", **options):
@@ -121,6 +130,95 @@ def test_identifiers_of_the_header_come_with_the_picture(tmp_path):
         path.write_bytes(encoded(Image.fromarray(GREY), kind, **options))
         found = [item.value for item in read_picture(path, channels=3).identifiers]
         assert any(planted in value for value in found), kind
+
+
+def names(path):
+    return {item.value for item in header_identifiers(path)}
+
+
+@pytest.mark.parametrize("name", sorted(films()))
+def test_a_header_is_searched_in_every_container(tmp_path, name):
+    path = tmp_path / "film.dcm"
+    path.write_bytes(films()[name])
+    assert "Planted^Name" in names(path)
+
+
+def test_a_header_is_searched_whatever_is_wrong_with_the_rest(tmp_path, monkeypatch):
+    whole, path = film(ramp()), tmp_path / "film.dcm"
+    zipped = gzip.compress(film(np.random.default_rng(0).integers(0, 2**16, (99, 99), np.uint16)))
+    for data in (whole[:-99], whole[132:], zipped[:-99], film(ramp(), NumberOfFrames=7)):
+        path.write_bytes(data)
+        with pytest.raises(UnreadableImage):
+            read_picture(path, channels=1)
+        assert "Planted^Name" in names(path)
+    monkeypatch.setattr("arra_med.datasets.dicom.MAX_BYTES", len(whole) - 1)
+    path.write_bytes(whole)
+    assert "Planted^Name" in names(path)
+    path.write_bytes(b"")
+    assert names(path) == set()
+
+
+def test_a_name_far_back_in_a_header_is_found(tmp_path, monkeypatch):
+    path = tmp_path / "film"
+    path.write_bytes(film(ramp(), PixelPaddingValue=0, PatientComments="x" * 5000,
+                          RequestingPhysician="Planted^Physician"))  # fmt: skip
+    monkeypatch.setattr("arra_med.datasets.dicom_header._FIRST", 1000)
+    assert {"Planted^Name", "Planted^Physician"} <= names(path)
+
+
+@pytest.mark.parametrize("kind", ["deflated", "gzipped"])
+def test_the_search_of_a_header_inflates_only_so_far(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("arra_med.datasets.dicom_header.MAX_HEADER", 2**21)
+    syntax = DeflatedExplicitVRLittleEndian if kind == "deflated" else ExplicitVRLittleEndian
+    dataset = pydicom.dcmread(io.BytesIO(film(ramp(), syntax=syntax)))
+    dataset.add_new(0x00110010, "LO", "OURS")
+    dataset.add_new(0x00111010, "OB", bytes(2**26))
+    path, data = tmp_path / "bomb.dcm", written(dataset)
+    path.write_bytes(data if kind == "deflated" else gzip.compress(data))
+    assert path.stat().st_size < 2**18
+    del data, dataset
+    tracemalloc.start()
+    try:
+        assert "Planted^Name" in names(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_of_zeros_is_no_header(tmp_path):
+    path = tmp_path / "film.dcm"
+    for data in (bytes(2**26), gzip.compress(bytes(2**26))):
+        path.write_bytes(data)
+        assert names(path) == set()
+
+
+def test_pictures_that_are_not_taken_are_searched_too(tmp_path, monkeypatch):
+    exif, path = Image.Exif(), tmp_path / "a.jpg"
+    exif[0x013B] = "Planted Artist"
+    photo = encoded(Image.fromarray(np.tile(COLOUR, (9, 9, 1))), "JPEG", exif=exif.tobytes())
+    path.write_bytes(photo[:-40])
+    with pytest.raises(UnreadableImage, match="broken picture"):
+        read_picture(path, channels=3)
+    assert names(path) == {"Planted Artist"}
+    monkeypatch.setattr("arra_med.datasets.dicom.MAX_PIXELS", 47)
+    path.write_bytes(photo)
+    assert names(path) == {"Planted Artist"}
+    pages = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    path.write_bytes(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:],
+                             tiffinfo={0x013B: "Planted Artist"}))  # fmt: skip
+    assert names(path) == {"Planted Artist"}
+    path.write_bytes(b"<html>")
+    assert names(path) == set()
+
+
+def test_what_pillow_logs_about_a_header_goes_nowhere(tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    exif, path = Image.Exif(), tmp_path / "a.jpg"
+    exif[0x013B] = "Planted Artist"
+    path.write_bytes(encoded(Image.fromarray(COLOUR), "JPEG", exif=exif.tobytes()))
+    caplog.clear()
+    assert read_picture(path, channels=3).identifiers == header_identifiers(path) != ()
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -12,7 +12,7 @@ from arra_med.datasets.base import UnreadableImage
 from arra_med.datasets.dicom_checks import reasons
 from arra_med.datasets.dicom_folder import PictureFiles, read_header
 from arra_med.datasets.paths import is_file
-from arra_med.datasets.pictures import decode_image
+from arra_med.datasets.pictures import decode_image, header_identifiers
 from arra_med.datasets.source_files import is_passing, is_special, patiently, read_start
 from arra_med.errors import WorkError
 from tests.datasets.films import film, ramp
@@ -85,7 +85,7 @@ def test_no_boundary_of_an_item_takes_it_for_the_item_s(tmp_path, monkeypatch):
         patch.setattr(Path, "open", fails)
         patch.setattr(Path, "read_bytes", fails)
         for read in (
-            dicom.read_bytes, lambda path: read_header(path, ["Modality"]),
+            dicom.read_bytes, lambda path: read_header(path, ["Modality"]), header_identifiers,
             lambda path: read_start(path, 9),
         ):  # fmt: skip
             with pytest.raises(WorkError, match=r"a\.dcm could not be read"):
@@ -122,6 +122,7 @@ def test_nobody_waits_for_a_pipe(tmp_path, monkeypatch):
             path = tmp_path / name
             assert is_special(path)
             assert not is_file(path)
+            assert header_identifiers(path) == ()
             with pytest.raises(UnreadableImage, match="no file but a pipe"):
                 dicom.read_bytes(path)
             with pytest.raises(OSError, match="a pipe, a socket or a device"):
