@@ -29,6 +29,7 @@ from arra_med.datasets.reports import (
     check_template,
     to_prompt,
 )
+from arra_med.datasets.source_files import read_start
 from arra_med.errors import RequestError
 from arra_med.schema import CHEXPERT_LABELS, SPLITS, Exclusion, Sample, Split, check_key
 
@@ -311,8 +312,7 @@ def read_report(path: Path) -> tuple[str, dict[str, int]]:
     """
     reason = "unreadable-report"
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_REPORT + 1)
+        data = read_start(path, _LARGEST_REPORT + 1)
     except OSError as error:
         raise Excluded(reason, f"{type(error).__name__} while reading its report") from error
     if len(data) > _LARGEST_REPORT:

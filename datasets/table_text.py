@@ -11,6 +11,7 @@ from arra_med.datasets.base import Excluded
 from arra_med.datasets.cleanup import clean
 from arra_med.datasets.labelling.assertions import read_mentions
 from arra_med.datasets.plain_text import plain_text
+from arra_med.datasets.source_files import read_start
 from arra_med.datasets.table_options import TableOptions
 from arra_med.schema import Sample
 
@@ -150,8 +151,7 @@ def _refuse_empty(text: str, detail: str) -> None:
 
 def _read(path: Path, encoding: str) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_TEXT + 1)
+        data = read_start(path, _MAX_TEXT + 1)
         if len(data) > _MAX_TEXT:
             raise Excluded("unreadable-report", f"its text is longer than {_MAX_TEXT} bytes")
         return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)

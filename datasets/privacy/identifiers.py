@@ -19,6 +19,7 @@ from arra_med.datasets.base import Identifier
 from arra_med.datasets.dicom_checks import quiet_pydicom
 from arra_med.datasets.privacy.image_metadata import image_texts
 from arra_med.datasets.privacy.readings import other_readings, whole_words
+from arra_med.datasets.source_files import is_passing
 
 Kind: TypeAlias = Literal["name", "id", "date", "uid", "phrase", "free"]
 """How a value is looked for in text: see :mod:`arra_med.datasets.privacy.matching`."""
@@ -133,7 +134,9 @@ def _walk(dataset: Dataset, prefix: str, depth: int, budget: list[int]) -> Itera
             return
         try:
             yield from _element(dataset, tag, prefix, depth, budget)
-        except Exception:  # noqa: BLE001 - the boundary of one element
+        except Exception as error:
+            if is_passing(error):
+                raise
             continue
 
 

@@ -8,6 +8,7 @@ from typing import IO, Any
 from PIL import ExifTags, Image
 
 from arra_med.datasets.privacy.png_chunks import png_texts
+from arra_med.datasets.source_files import is_passing
 
 _EXIF = (
     "Artist", "ImageDescription", "Copyright", "HostComputer", "DocumentName", "XPAuthor",
@@ -44,7 +45,9 @@ def image_texts(picture: Image.Image) -> list[tuple[str, str]]:
         for reader in (_exif, _comments, _png, _xmp):
             try:
                 found += reader(picture)
-            except Exception:  # noqa: BLE001 - the boundary of one kind of metadata
+            except Exception as error:
+                if is_passing(error):
+                    raise
                 continue
     return found
 
