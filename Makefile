@@ -17,6 +17,7 @@ help:
 	@echo "make clean  remove the demo's output and caches (not .venv)"
 
 $(STAMP): pyproject.toml arra_med/_version.py
+	@echo "Installing into $(VENV): several GB, which takes minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"

@@ -101,7 +101,7 @@ def ingest(settings: Ingest, folder: Path, *, shard: Shard | None = None) -> dic
     )
     if (folder / MANIFEST).is_file():
         with writer:
-            logger.info("already done: %s", folder)
+            logger.info("already done: %s (pictures and reports are not read again)", folder)
             return read_manifest(folder, KIND)
     adapter = adapter_class(settings.dataset.options)
     allow = frozenset(settings.privacy.allow) | adapter.pseudonymous_tags
@@ -239,6 +239,8 @@ class _Job:
         assert samples + excluded == found == self.num_items, "samples + excluded = found"
         for reason, number in reasons.most_common():
             logger.info("excluded: %d %s; the first: %s", number, reason, examples[reason])
+        if excluded and samples:
+            logger.info("each is listed in the folder's excluded.jsonl")
         if samples == 0:
             write_atomic(self.writer.partial / "excluded.jsonl", self._excluded_lines())
             message = self._nothing_message(reasons)

@@ -24,6 +24,12 @@ NO_FINDING = "No Finding"
 
 _TEMPLATE = re.compile(r"^\s*(?:[\w ]{1,30} view )?chest x-?ray image\s*[,.:]?\s*", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]{2}")
+_NOT_ENGLISH = re.compile(  # words by which others say that something is not there
+    r"\b(?:(?:keine?[nrms]?|nicht|ohne|und|oder|ausschluss|nachweis|sans|aucune?|no\s+(?:se|hay)|"
+    r"nessun[ao]?|senza|nenhuma?|sem|geen|niet|zonder|ingen|inget|utan|uden|bez|brak|нет|без)\b|"
+    r"pas\s+d['e]|sin\s+(?:derrame|neumot|evidenci|signo|alteracion|consolid))",
+    re.IGNORECASE,
+)
 _RANK = {None: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
 _SENTENCES_KEPT = 50_000  # reports repeat themselves
 
@@ -36,11 +42,12 @@ def label_text(text: str) -> dict[str, int | None]:
 
     Returns:
         Name → 1 present, 0 absent, -1 uncertain, ``None`` not mentioned, in the order of
-        :data:`~arra_med.schema.CHEXPERT_LABELS`; all ``None`` for a text without words.
+        :data:`~arra_med.schema.CHEXPERT_LABELS`; all ``None`` for a text without words, and for one
+        that is not in English, in which a denied finding would be taken for one.
     """
     labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_LABELS)
     body = PLACEHOLDER.sub(" ", _TEMPLATE.sub("", text, count=1))
-    if not _WORD.search(body):
+    if not _WORD.search(body) or not is_english(body):
         return labels
     for sentence in split_report(body):
         for name, value in _label_sentence(sentence.text.lower()):
@@ -50,6 +57,11 @@ def label_text(text: str) -> dict[str, int | None]:
     if PRESENT not in found and UNCERTAIN not in found:
         labels[NO_FINDING] = PRESENT
     return labels
+
+
+def is_english(text: str) -> bool:
+    """Whether a text has none of the words by which other European languages deny a finding."""
+    return not _NOT_ENGLISH.search(text)
 
 
 @lru_cache(maxsize=_SENTENCES_KEPT)

@@ -48,7 +48,7 @@ def plain_text(text: str) -> tuple[str, dict[str, int]]:
     Raises:
         Excluded: if it is RTF or holds control characters other than tabs, line and page ends.
     """
-    if text.lstrip("\ufeff \t\r\n").startswith("{\\rtf"):
+    if "{\\rtf1" in text or text.lstrip("\ufeff \t\r\n").startswith("{\\rtf"):
         raise _unreadable("is RTF, as word processors write it")
     steps = {
         "utf8-restored": _with_utf8,

@@ -244,7 +244,10 @@ def check_rows(
         )
     source = generated.manifest["config"].get("prepared")
     if source not in (None, prepared.content_hash):
-        LOG.warning("the pictures were drawn from an earlier state of %s", prepared.folder)
+        LOG.warning(
+            "the pictures were drawn from another prepared folder, or an earlier state of %s",
+            prepared.folder,
+        )
     return rows, splits[0], int(expected)
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from arra_med.datasets.labeller import label_text
+from arra_med.datasets.labeller import is_english, label_text
+from arra_med.eval.formatting import counted
 from arra_med.schema import CHEXPERT_LABELS, PRESENT, UNCERTAIN
 
 Sample = Mapping[str, Any]
@@ -68,9 +69,17 @@ def _note(
 ) -> str:
     if samples and not any(read):
         return "the labels are not CheXpert's, so no label is read from a prompt"
+    notes = []
+    if foreign := sum(not is_english(str(sample["prompt"])) for sample in samples):
+        notes.append(
+            f"{counted(foreign, 'prompt is', 'prompts are')} not in English, which the labeller "
+            "cannot read: no label is taken from there"
+        )
     if not checked:
-        return "no sample has labels of its own, so the labeller was not measured on these prompts"
-    return ""
+        notes.append(
+            "no sample has labels of its own, so the labeller was not measured on these prompts"
+        )
+    return "; ".join(notes)
 
 
 def _findings(

@@ -159,7 +159,7 @@ def leak_message(leaks: Iterable[Leak]) -> str:
     if named:
         ids = [tag for tag in named if kind_of(tag) in ("id", "uid")] or named[:1]
         remedies += [
-            "replace ids by keyed hashes (ingest.privacy.hash_ids=true)",
+            "replace ids by keyed hashes (ingest.privacy.hash_ids=true, if it is off)",
             f"allow tags that hold pseudonyms already (ingest.privacy.allow=[{', '.join(ids)}])",
             "remove names and numbers from reports and file names, with "
             "ingest.privacy.whitelist=true if it is off",
@@ -169,5 +169,6 @@ def leak_message(leaks: Iterable[Leak]) -> str:
     more = f"; and {len(listed) - 20} more" if len(listed) > 20 else ""
     return (
         "identifiers from the pictures' own headers would stand in the output, so it is not "
-        f"finished: {'; '.join(listed[:20])}{more}. To do: {', or '.join(remedies)}"
+        f"finished: {'; '.join(listed[:20])}{more}. To do: {', or '.join(remedies)}. Then delete "
+        "the output folder, in which they may stand, and ingest again"
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arra_med.datasets.labeller import label_text
+from arra_med.datasets.labeller import is_english, label_text
 from arra_med.datasets.phantom.cxr_plan import plan_studies
 from arra_med.datasets.reports import to_prompt
 from arra_med.schema import CHEXPERT_LABELS
@@ -164,3 +164,17 @@ def test_real_reports_against_their_indexers(
         assert measured[0] >= least[0], (name, measured)
         assert measured[1] >= least[1], (name, measured)
     assert len(present["Edema"]) == 3746
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Kein Pneumothorax.", "Keine Konsolidation, kein Erguss.", "Pas de pneumothorax.",
+        "Geen pneumothorax.", "Ausschluss Pneumothorax", "Sin derrame pleural.",
+        "No se observa neumotórax.", "Nessun pneumotorace.", "Sem pneumotórax.",
+        "PA view chest x-ray image, Herz und Lunge unauffällig.",
+    ],
+)  # fmt: skip
+def test_what_another_language_denies_is_not_taken_for_a_finding(text: str) -> None:
+    assert set(label_text(text).values()) == {None}
+    assert not is_english(text)
