@@ -79,7 +79,9 @@ def compare(
         _difference(row, first, second)
         for row in rows
         if not row.not_tested(shared)
-        for first, second in combinations([name for name in names if name in row.statistics], 2)
+        for first, second in combinations(
+            [name for name in names if name in row.statistics and name not in shared.copiers], 2
+        )
     ]
     tested = [row for row in differences if row["p"] is not None]
     for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):

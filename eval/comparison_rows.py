@@ -77,6 +77,7 @@ class Shared:
             ask for it, and as many exclude it.
         against: network → why it is not independent; its values are shown and not tested.
         weak: judge → finding, or the judge for all of them → why it cannot decide; the same.
+        copiers: generators that hand out training pictures; shown and not tested either.
     """
 
     patients: Mapping[str, str]
@@ -88,6 +89,7 @@ class Shared:
     min_positives: int
     against: Mapping[str, str] = field(default_factory=dict)
     weak: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    copiers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

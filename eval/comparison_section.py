@@ -1,5 +1,6 @@
 """The results file's section ``comparison``: the run and other generators, on the same prompts."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ from arra_med.eval.stage import Stage
 from arra_med.eval.summary_evidence import judge_obstacle, scored_rows
 from arra_med.eval.teacher_extractor import CXGB_COMPAT
 from arra_med.eval.text_section import Reading
+from arra_med.settings.results import THIS_RUN
+
+logger = logging.getLogger(__name__)
+
+_EXACT_ONLY = "among the others' pictures only exact copies of training pictures are looked for"
 
 
 def comparison_section(
@@ -34,23 +40,29 @@ def comparison_section(
         "chexgenbench": None,
     }
     if stage.peers:
-        section = _compared(stage, verdicts, encoders, readings)
+        copies = _that_copy(preflight)
+        section = _compared(stage, verdicts, encoders, readings, frozenset(copies))
         elsewhere = [words.rstrip(".") for words in stage.trained_elsewhere.values()]
-        notes = [section["generators_note"], *_that_copy(preflight), *elsewhere]
+        notes = [section["generators_note"], *copies.values(), *elsewhere, _EXACT_ONLY]
         section["generators_note"] = "; ".join(filter(None, notes)) or None
     if stage.options.chexgenbench:
         section["chexgenbench"] = _beside_the_benchmark(stage, encoders)
     return section, None
 
 
-def _that_copy(preflight: Mapping[str, Any]) -> list[str]:
-    """Generators some of whose pictures are training pictures: they win by copying."""
-    return [
-        f"{folder['name']}: {problem}"
-        for folder in preflight["folders"]
+def _that_copy(preflight: Mapping[str, Any]) -> dict[str, str]:
+    """Generators some of whose pictures are training pictures → how many: they win by copying."""
+    first, *others = preflight["folders"]
+    named = [(THIS_RUN, first), *((folder["name"], folder) for folder in others)]
+    found = {
+        name: f"{name}: {problem}; so it is shown and not tested"
+        for name, folder in named
         for problem in folder["problems"]
         if "training picture" in problem
-    ]
+    }
+    for words in found.values():
+        logger.warning("%s", words)
+    return found
 
 
 def _beside_the_benchmark(stage: Stage, encoders: Sequence[Encoder]) -> dict[str, Any]:
@@ -84,6 +96,7 @@ def _compared(
     verdicts: Sequence[Verdict],
     encoders: Sequence[Encoder],
     readings: Sequence[Reading],
+    copiers: frozenset[str],
 ) -> dict[str, Any]:
     """Every pair of generators, on the pictures that all have."""
     cohort = stage.cohort
@@ -107,6 +120,7 @@ def _compared(
             min_positives=stage.options.min_positives,
             against=_against(verdicts, encoders, readings),
             weak={verdict.judge.info.name: _weak(verdict.row) for verdict in verdicts},
+            copiers=copiers,
         ),
         bootstrap=stage.options.bootstrap,
         generator=stage.generator("comparison"),

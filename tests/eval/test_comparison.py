@@ -288,3 +288,12 @@ def test_wrong_requests_are_refused():
     other = generator("b", common, rng, indices=[1] * N)
     with pytest.raises(ValueError, match="no prompt was drawn by all of a, b"):
         compared([a, other], common)
+
+
+def test_a_generator_that_hands_out_training_pictures_is_shown_and_not_tested():
+    rng = np.random.default_rng(6)
+    common = shared(rng, copiers=frozenset({"copycat"}))
+    three = [generator(name, common, rng) for name in ("ours", "copycat", "peer")]
+    section = compared(three, common)
+    assert {(row["first"], row["second"]) for row in section["differences"]} == {("ours", "peer")}
+    assert value(section, "kid", "copycat") is not None

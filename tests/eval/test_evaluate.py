@@ -394,3 +394,16 @@ def test_a_normal_film_excludes_what_its_prompt_leaves_unsaid():
     far = distances(SimpleNamespace(generated=seen), cohort)
     assert far[0] == 0.9
     assert np.isnan(far[1])
+
+
+def test_a_copier_among_others_is_told_of_and_not_tested(little, run, tmp_path, caplog):
+    rows = generation_rows(little)
+    pictures = pictures_for(little, rows)
+    write_generated(tmp_path / "generated", rows, pictures)
+    train = little.images([sample["key"] for sample in little.rows("train")])
+    copied = {row["file"]: decode_png(png) for row, png in zip(rows, train.values(), strict=False)}
+    write_generated(tmp_path / "peer", rows, pictures | copied)
+    results = read(run(others=(OtherPictures(name="copycat", folder=tmp_path / "peer"),)))
+    assert results["comparison"]["differences"] == []
+    assert "copycat: " in results["comparison"]["generators_note"]
+    assert "so it is shown and not tested" in caplog.text
