@@ -143,7 +143,7 @@ torch.set_num_threads(1)
 extract("whole")
 chance, states = random.Random(0), []
 while True:
-    _, status = os.waitpid(child(chance.randint(1, 6)), 0)
+    _, status = os.waitpid(child(chance.randint(1, 10)), 0)
     if status == signal.SIGKILL:
         names = [p.name for p in Path(sys.argv[1]).glob("killed*/**/*") if p.suffix != ".parquet"]
         states.append(" ".join(sorted(names)))
