@@ -110,11 +110,11 @@ def _cluster_sums(
 def widened(found: Interval, halves: Array | None) -> Interval:
     """An interval of recall or coverage, or of a difference of two, and its p value, widened.
 
-    The variance of ``halves`` is added to its own. The p value is where the wider interval just
-    reaches 0.
+    The variance of ``halves`` is added to its own, on each side. The p value is where the wider
+    interval just reaches 0.
 
     Args:
-        found: its half-width is taken as 1.96 standard errors; of a difference if it has a p value,
+        found: each side is taken as 1.96 standard errors; of a difference if it has a p value,
             in [−1, 1] then, else in [0, 1].
         halves: from :func:`recall_contrasts` or :func:`coverage_contrasts`, whose mean square is a
             variance; ``None`` leaves the interval as it is.
@@ -124,21 +124,12 @@ def widened(found: Interval, halves: Array | None) -> Interval:
     extra = float(np.square(halves).mean())
     if extra == 0:
         return found
-    below, above = found.value - found.low, found.high - found.value
-    own = ((below + above) / (2 * _Z)) ** 2
-    if own == 0:
-        below = above = _Z * float(np.sqrt(extra))
-    else:
-        factor = float(np.sqrt(1 + extra / own))
-        below, above = factor * below, factor * above
+    ends = (found.value - found.low, found.high - found.value)
+    below, above = (float(np.sqrt(max(0.0, end) ** 2 + _Z**2 * extra)) for end in ends)
     low, high, p = found.value - below, found.value + above, found.p
     if p is not None:
         to_zero = below if found.value > 0 else above
-        p = (
-            1.0
-            if found.value == 0
-            else float(2 * scipy.stats.norm.sf(_Z * abs(found.value) / to_zero))
-        )
+        p = float(2 * scipy.stats.norm.sf(_Z * abs(found.value) / to_zero))
     return Interval(found.value, max(0.0 if p is None else -1.0, low), min(1.0, high), p=p)
 
 

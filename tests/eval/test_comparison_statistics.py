@@ -79,8 +79,8 @@ def test_widening_adds_variances_and_moves_p_with_the_interval():
 
 
 @pytest.mark.parametrize("value", [-0.127, 0.31, 0.8])
-@pytest.mark.parametrize("below", [0.05, 0.12, 0.3])
-@pytest.mark.parametrize("above", [0.04, 0.2])
+@pytest.mark.parametrize("below", [-0.01, 0, 0.05, 0.12, 0.3])
+@pytest.mark.parametrize("above", [-0.02, 0, 0.04, 0.2])
 def test_p_of_a_widened_difference_is_under_005_where_the_interval_leaves_out_0(
     value, below, above
 ):
@@ -88,6 +88,8 @@ def test_p_of_a_widened_difference_is_under_005_where_the_interval_leaves_out_0(
     for extra in (0.01, 0.03, 0.1, 0.3):
         wide = widened(found, np.full(3, extra))
         assert (wide.p < 0.05) == (wide.low > 0 or wide.high < 0)
+        assert wide.low < value < wide.high
+        assert 0 <= wide.p <= 1
 
 
 def test_halves_split_no_patient_and_are_bounded(monkeypatch):
