@@ -20,6 +20,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from arra_med.datasets.base import UnreadableImage
 from arra_med.datasets.source_files import is_passing
 
+GZIP = b"\x1f\x8b"
+"""How gzip data begin."""
 MAX_PIXELS = 32_000_000
 """Largest picture: twice the largest chest film."""
 MAX_BYTES = 256 * 2**20
@@ -37,7 +39,7 @@ def checked_container(data: bytes, max_bytes: int) -> bytes:
     Raises:
         UnreadableImage: if it is no DICOM file, inflates to more, or is cut off.
     """
-    if data[:2] == b"\x1f\x8b":
+    if data.startswith(GZIP):
         data = _inflated(data, 31, max_bytes)
     if data[128:132] != b"DICM":
         web = data[:512].lstrip()[:1] == b"<"

@@ -24,8 +24,8 @@ import pydicom
 from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 
 from arra_med.datasets.base import UnreadableImage
-from arra_med.datasets.dicom_checks import quiet_pydicom
-from arra_med.datasets.dicom_header import GZIP, MAX_HEADER, until_pixels
+from arra_med.datasets.dicom_checks import GZIP, quiet_pydicom
+from arra_med.datasets.dicom_header import MAX_HEADER, until_pixels
 from arra_med.datasets.paths import walk_files, without_suffix
 from arra_med.datasets.pictures import DICOM_SUFFIXES, IMAGE_SUFFIXES
 from arra_med.datasets.privacy import identifiers

@@ -14,10 +14,9 @@ from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from arra_med.datasets.base import UnreadableImage
-from arra_med.datasets.dicom_checks import beyond_file_meta, quiet_pydicom
+from arra_med.datasets.dicom_checks import GZIP, beyond_file_meta, quiet_pydicom
 from arra_med.datasets.source_files import is_passing, read_start
 
-GZIP = b"\x1f\x8b"
 MAX_HEADER = 64 * 2**20
 """Bytes; of a header that is longer, or swells further, the rest is not looked at."""
 _FIRST = 2**20  # bytes; nearly all headers are shorter, and most files much longer

@@ -13,8 +13,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from arra_med.datasets import dicom
 from arra_med.datasets.base import Identifier, Picture, UnreadableImage
-from arra_med.datasets.dicom_checks import quiet, quotable, reasons
-from arra_med.datasets.dicom_header import GZIP, whatever_header
+from arra_med.datasets.dicom_checks import GZIP, quiet, quotable, reasons
+from arra_med.datasets.dicom_header import whatever_header
 from arra_med.datasets.grayscale import look_up
 from arra_med.datasets.privacy.identifiers import dicom_identifiers, image_identifiers
 from arra_med.datasets.source_files import is_passing, read_start

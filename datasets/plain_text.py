@@ -9,6 +9,7 @@ import html
 import re
 
 from arra_med.datasets.base import Excluded
+from arra_med.datasets.privacy.readings import as_utf8
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _LINE_END = re.compile(r"_x000[dD]_(?:_x000[aA]_|\r?\n)?|_x000[aA]_|\\\.br\\(?:\r?\n)?")
@@ -51,7 +52,7 @@ def plain_text(text: str) -> tuple[str, dict[str, int]]:
     if "{\\rtf1" in text or text.lstrip("\ufeff \t\r\n").startswith("{\\rtf"):
         raise _unreadable("is RTF, as word processors write it")
     steps = {
-        "utf8-restored": _with_utf8,
+        "utf8-restored": as_utf8,
         "quoted-printable-read": _without_quoting,
         "line-ends-restored": _with_line_ends,
         "html-to-text": _without_markup,
@@ -73,15 +74,6 @@ def _unreadable(what: str) -> Excluded:
     return Excluded("unreadable-report", f"its text {what}: export it as plain text in UTF-8")
 
 
-def _with_utf8(text: str) -> str:
-    for encoding in () if text.isascii() else ("cp1252", "latin-1"):
-        try:
-            return text.encode(encoding).decode()
-        except UnicodeError:
-            continue
-    return text
-
-
 def _with_line_ends(text: str) -> str:
     return _LINE_END.sub("\n", text)
 
@@ -93,8 +85,9 @@ def _without_markup(text: str) -> str:
             break
     if "<" not in text:
         return text
-    tag = _ANY_TAG if _DOCUMENT.match(text) else _TAG
-    if _DOCUMENT.match(text) or _TAG.search(text):
+    is_document = _DOCUMENT.match(text)
+    tag = _ANY_TAG if is_document else _TAG
+    if is_document or tag.search(text):
         text = tag.sub(_space, _UNSEEN.sub("", text))
     return text
 

@@ -11,6 +11,7 @@ from arra_med.eval.consistency import USABLE_JUDGE, recognised
 from arra_med.eval.encoder_sections import Encoder
 from arra_med.eval.formatting import decimal
 from arra_med.eval.judge_sections import Verdict
+from arra_med.eval.preflight import COPIES
 from arra_med.eval.stage import Stage
 from arra_med.eval.summary_evidence import judge_obstacle, scored_rows
 from arra_med.eval.teacher_extractor import CXGB_COMPAT
@@ -58,7 +59,7 @@ def _that_copy(preflight: Mapping[str, Any]) -> dict[str, str]:
         name: f"{name}: {problem}; so it is shown and not tested"
         for name, folder in named
         for problem in folder["problems"]
-        if "training picture" in problem
+        if COPIES in problem
     }
     for words in found.values():
         logger.warning("%s", words)

@@ -242,11 +242,10 @@ def shown_in_normal(
     """
     name = "normal_with_finding_per_100"
     shown = [both for verdicts in findings if (both := verdicts.shown()) is not None]
-    prompts = int((normal & findings[0].first).sum()) if findings else 0
     note = None
     if not shown:
         note = "the judge recognises no finding that has a threshold"
-    elif prompts < least:
+    elif (prompts := int((normal & findings[0].first).sum())) < least:
         note = f"{counted(prompts, 'prompt')} for a normal film; {least} are needed"
     if note:
         return dict.fromkeys((name, f"real_{name}")) | {
@@ -335,11 +334,11 @@ def _histogram(verdicts: Verdicts) -> dict[str, list[float] | list[int]]:
     result: dict[str, list[float] | list[int]] = {"edges": list(_EDGES)}
     for asked, label in (("asked", PRESENT), ("excluded", ABSENT)):
         among = verdicts.labels == label
-        for name, values, among_these in (
+        for name, values, chosen in (
             ("generated", verdicts.generated, among),
             ("real", verdicts.real, among & verdicts.first),
         ):
-            counts = np.histogram(values[among_these], bins=_EDGES)[0]
+            counts = np.histogram(values[chosen], bins=_EDGES)[0]
             result[f"{asked}_{name}"] = [int(count) for count in counts]
     return result
 

@@ -13,6 +13,8 @@ LIMIT = 0.01
 """Share of a folder's pictures that a kind of problem may affect before it counts as one."""
 MOST_NAMED = 20
 TRAIN = "train"
+COPIES = "equal to a training picture, pixel for pixel"
+"""The problem of pictures that hand out what the generator learned from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +105,7 @@ class FolderCheck:
                 f"in several splits ({', '.join(splits)}), pixel for pixel",
                 always=True,
             ),
-            _problem(
-                len(self.copies()), "equal to a training picture, pixel for pixel", always=True
-            ),
+            _problem(len(self.copies()), COPIES, always=True),
         ]
         return [problem for problem in found if problem.count]
 

@@ -27,7 +27,8 @@ from arra_med.store.files import (
     verify,
     write_atomic,
 )
-from arra_med.store.parts import PartWriter, Shard, locked, try_lock, waiting_lock
+from arra_med.store.locks import locked, try_lock, waiting_lock
+from arra_med.store.parts import PartWriter, Shard
 from arra_med.store.prepared import PicturePlace, PreparedFolder
 
 __all__ = [

@@ -5,14 +5,11 @@ number is ``i`` modulo ``n``; a run without a shard then writes what is missing 
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import logging
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,15 +30,12 @@ from arra_med.store.files import (
     temporary_of,
     write_atomic,
 )
+from arra_med.store.locks import BUSY, lock, opened, try_lock
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS, _REMIND_SECONDS = 1.0, 60.0
 _NAMED_IN_PATHS = ("prepared", "tokenizer", "generated", "evaluation")
 """Kinds of folders that the configuration names by a setting of the same name."""
-_BUSY = "another process is writing {}: wait for it, or choose another folder"
-_HELD = (errno.EAGAIN, errno.EACCES)
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -71,21 +65,6 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process while the block runs.
-
-    Raises:
-        RequestError: if another process holds it, or its file system has no locks.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock"
-    with _opened(path) as descriptor:
-        if not try_lock(descriptor, path):
-            raise RequestError(_BUSY.format(folder))
-        yield
 
 
 class PartWriter:
@@ -145,8 +124,8 @@ class PartWriter:
         self.partial.mkdir(parents=True, exist_ok=True)
         try:
             start = self.partial / "start.lock"
-            with _opened(start) as descriptor:
-                _lock(descriptor, start, fcntl.LOCK_EX)  # whoever starts waits for its turn
+            with opened(start) as descriptor:
+                lock(descriptor, start, fcntl.LOCK_EX)  # whoever starts waits for its turn
                 alone = self._take_lock()
                 self._agree_on_plan(alone)
         except BaseException:
@@ -271,11 +250,11 @@ class PartWriter:
         The folder's lock is shared among shards, and exclusive without one.
         """
         path = self.partial / "lock"
-        descriptor = self._held.enter_context(_opened(path))
+        descriptor = self._held.enter_context(opened(path))
         alone = try_lock(descriptor, path)
         if self.shard is None:
             if not alone:
-                raise RequestError(_BUSY.format(self.folder))
+                raise RequestError(BUSY.format(self.folder))
             return True
         if not alone and not try_lock(descriptor, path, fcntl.LOCK_SH):
             raise RequestError(
@@ -293,7 +272,7 @@ class PartWriter:
                 "for them, or use their count"
             )
         own = self.partial / f"shard-{self.shard.index}-of-{self.shard.count}.lock"
-        if not try_lock(self._held.enter_context(_opened(own)), own):
+        if not try_lock(self._held.enter_context(opened(own)), own):
             raise RequestError(
                 f"another process is writing shard {self.shard} of {self.folder}: wait for it, or "
                 "take another shard"
@@ -338,69 +317,3 @@ class PartWriter:
                 f"{self.folder} holds {state} work of another configuration; it differs in "
                 f"{', '.join(differing)}. Choose another {other}, or delete this one."
             )
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)  # and with it the lock
-
-
-@contextlib.contextmanager
-def waiting_lock(path: Path, doing: str) -> Iterator[None]:
-    """Hold the lock ``path``, a file that is made; while others hold it, wait, and say so.
-
-    Args:
-        path: of the file.
-        doing: what the holder does, for the message: "is drawing x".
-
-    Raises:
-        RequestError: if its file system has no locks.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        begun = reminded = time.monotonic()
-        while not try_lock(lock.fileno(), path):
-            if reminded == begun or time.monotonic() - reminded > _REMIND_SECONDS:
-                logger.info("another process %s: waiting for it", doing)
-                reminded = time.monotonic()
-            time.sleep(_POLL_SECONDS)
-        yield
-
-
-def try_lock(descriptor: int, path: Path, how: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file, exclusively unless ``how`` says otherwise.
-
-    Args:
-        descriptor: of the file.
-        path: of the file, for the message.
-        how: ``fcntl.LOCK_EX`` or ``fcntl.LOCK_SH``.
-
-    Returns:
-        ``False`` if others hold it.
-
-    Raises:
-        RequestError: if its file system has no locks.
-    """
-    try:
-        _lock(descriptor, path, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _HELD:
-            return False
-        raise
-    return True
-
-
-def _lock(descriptor: int, path: Path, how: int) -> None:
-    try:
-        fcntl.flock(descriptor, how)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        raise RequestError(
-            f"the file system of {path} has no locks ({error.strerror}): mount it with them "
-            "(Lustre: -o flock), or use a folder on another one"
-        ) from error

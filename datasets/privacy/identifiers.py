@@ -18,7 +18,7 @@ from pydicom.tag import BaseTag
 from arra_med.datasets.base import Identifier
 from arra_med.datasets.dicom_checks import quiet_pydicom
 from arra_med.datasets.privacy.image_metadata import image_texts
-from arra_med.datasets.privacy.readings import other_readings, whole_words
+from arra_med.datasets.privacy.readings import as_utf8, other_readings, whole_words
 from arra_med.datasets.source_files import is_passing
 
 Kind: TypeAlias = Literal["name", "id", "date", "uid", "phrase", "free"]
@@ -216,17 +216,9 @@ def image_identifiers(picture: Image.Image) -> tuple[Identifier, ...]:
     return _distinct(
         Identifier(tag, value)
         for tag, text in image_texts(picture)
-        for reading in (text, *_as_utf8(text))
+        for reading in (text, as_utf8(text))
         for value in _values(reading)
     )
-
-
-def _as_utf8(text: str) -> list[str]:
-    """What was read as Latin-1, as EXIF and PNG want it, and is UTF-8."""
-    try:
-        return [] if text.isascii() else [text.encode("latin-1").decode("utf-8")]
-    except UnicodeError:
-        return []
 
 
 def _distinct(found: Iterable[Identifier]) -> tuple[Identifier, ...]:

@@ -42,6 +42,16 @@ def other_readings(raw: bytes) -> list[str]:
     return list(dict.fromkeys(text for text in guesses if text is not None))
 
 
+def as_utf8(text: str) -> str:
+    """UTF-8 that was read as cp1252 or Latin-1 throughout, undone; any other text as it is."""
+    for encoding in () if text.isascii() else ("cp1252", "latin-1"):
+        try:
+            return text.encode(encoding).decode()
+        except UnicodeError:
+            continue
+    return text
+
+
 def whole_words(readings: Sequence[str]) -> list[str]:
     """Several readings of one name without the words that the wrong encoding broke.
 

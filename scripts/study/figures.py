@@ -280,17 +280,10 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
             1.05, place, decimal(row["mean"], places), va="center", fontsize=8,
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
-    ends = [row["low"] for row in rows if row["low"] is not None]
-    if not panel["zero"] and min(ends, default=0) < 0 <= min(min(row["seeds"]) for row in rows):
-        axes.set_xlim(left=0)  # no distance is below it
-    if (
-        not panel["zero"]
-        and panel["most"]
-        and max(row["high"] or 0 for row in rows) > panel["most"]
-    ):
-        axes.set_xlim(right=panel["most"])
     if panel["zero"]:
         axes.axvline(0, color=SOFT, lw=0.9, ls=(0, (3, 2)), zorder=1)
+    else:
+        _cut(axes, rows, panel["most"])
     labels = [
         textwrap.fill(row["label"], 27, break_on_hyphens=False) if labelled else "" for row in rows
     ]
@@ -300,6 +293,15 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
     axes.grid(axis="x", color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.set_title(panel["title"])
+
+
+def _cut(axes: Axes, rows: Sequence[Payload], most: float | None) -> None:
+    """End the axis where the values do, if bars reach beyond: they are cut there."""
+    lows = [row["low"] for row in rows if row["low"] is not None]
+    if min(lows, default=0) < 0 <= min(min(row["seeds"]) for row in rows):
+        axes.set_xlim(left=0)  # no distance is below it
+    if most and max(row["high"] or 0 for row in rows) > most:
+        axes.set_xlim(right=most)
 
 
 def _lines(rows: Sequence[Payload]) -> Figure:

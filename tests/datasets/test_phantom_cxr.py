@@ -291,7 +291,7 @@ def test_waiting_says_so_and_ends_when_the_other_gives_up(
     collection, tmp_path, monkeypatch, caplog
 ):
     root = tmp_path / "cxr"
-    monkeypatch.setattr("arra_med.store.parts._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("arra_med.store.locks._POLL_SECONDS", 0.01)
     inside = threading.Event()
 
     def hold():

@@ -15,7 +15,7 @@ import pytest
 from steps import Machine, Step, ended, mark_of, run_steps
 
 from arra_med.errors import RequestError
-from arra_med.store.parts import try_lock
+from arra_med.store import try_lock
 
 
 def step(name: str, code: str, *needs: str) -> Step:
@@ -162,7 +162,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {scripts!r})
 from steps import Machine, Step, run_steps
-from arra_med.store.parts import try_lock
+from arra_med.store import try_lock
 folder = Path({folder!r})
 code = "import os, time; open(os.environ['BEGUN'], 'w').write(str(os.getpid())); time.sleep(60)"
 steps = [Step(name="long", command=(sys.executable, "-S", "-c", code))]
