@@ -1,6 +1,5 @@
 """The store: atomic, resumable, manifest last."""
 
-import errno
 import json
 import os
 import signal
@@ -23,12 +22,9 @@ from arra_med.store import (
     PreparedFolder,
     Shard,
     TableStream,
-    locked,
     read_manifest,
-    try_lock,
     vector_table,
     verify,
-    waiting_lock,
     write_atomic,
 )
 from tests.conftest import write_prepared
@@ -147,41 +143,6 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
         PartWriter(tmp_path / "a", kind="things", config={}),
     ):
         pass
-
-
-def fail_to_lock(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    def flock(descriptor: int, how: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_not_taken_for_another_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    fail_to_lock(monkeypatch, number)
-    message = r"the file system of \S+lock has no locks .*-o flock.*another one"
-    with pytest.raises(RequestError, match=message), locked(tmp_path / "a"):
-        pass
-    with pytest.raises(RequestError, match=message):
-        write(tmp_path / "b")
-    with pytest.raises(RequestError, match=message), waiting_lock(tmp_path / "c.lock", "draws"):
-        pass
-
-
-@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES, errno.EIO])
-def test_only_a_held_lock_is_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    fail_to_lock(monkeypatch, number)
-    path = tmp_path / "lock"
-    with path.open("a") as lock:
-        if number == errno.EIO:
-            with pytest.raises(OSError, match="Input/output"):
-                try_lock(lock.fileno(), path)
-        else:
-            assert not try_lock(lock.fileno(), path)
 
 
 def write_shard(folder: Path, shard: Shard, **config: int) -> PartWriter:
