@@ -146,9 +146,12 @@ QUESTIONS = (
             ("hybnext", "random, aligned"),
             ("text-first-none", "text, no alignment"),
             ("text-first-hybnext", "text, aligned"),
+            ("text-first-middle", "text, aligned at the middle layer"),
         ),
         contrasts=(
             _less("text-first-hybnext", "text-first-none"),
+            _less("text-first-middle", "text-first-none"),
+            _less("text-first-middle", "text-first-hybnext"),
             _gain(("text-first-hybnext", "text-first-none"), _ALIGNED_FIRST, ("small", "small")),
         ),
     ),

@@ -214,7 +214,7 @@ def test_an_unknown_word_is_named(plan: Plan) -> None:
         ("seeds: [0, 1, 2] ", "", "seeds: missing"),
         ("seeds: [0, 1, 2] ", "seeds: 3 ", "seeds: expected a list"),
         ("seeds: [0, 1, 2] ", "seeds: [-1] ", "seeds must be different numbers from 0 on"),
-        ("seeds: [0, 1, 2, 3, 4]", "seeds: []", "groups.main.seeds must be different numbers"),
+        ("arms: [none, hybnext], seeds: [0, 1, 2, 3, 4]", "arms: [none, hybnext], seeds: []", "groups.main.seeds must be different numbers"),
         ("points: [400, 800, 1600]", "points: []", "points must be ascending"),
         ("points: [400, 800, 1600]", "points: 200", "points: expected a list"),
         ("points: [800, 1600, 3200]", "points: [800, 400]", r"groups.longer.points must be asc"),
