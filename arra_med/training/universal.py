@@ -21,6 +21,8 @@ from arra_med.training.agreement import Agreement
 logger = logging.getLogger(__name__)
 
 _FOLDER = ".universal"
+_OWN = ("weight_decay", "betas", "fused")
+"""Settings of a parameter group that are this run's, not the checkpoint's."""
 _KINDS = {0: "whole states", 1: "shards of stages 1 and 2", 2: "shards of stages 1 and 2"}
 
 
@@ -97,11 +99,19 @@ def _load_parts(engine: Any, folder: Path, name: str) -> None:  # noqa: ANN401
         engine.load_checkpoint(str(folder), tag=name)
     finally:
         engine._config.load_universal_checkpoint = False
-    # Stage 3 gives all groups one counter of steps, which each of them would count up, and the
-    # first one's settings: vectors would get weight decay.
-    for state in optimizer.state.values():
-        if torch.is_tensor(state.get("step")):
-            state["step"] = state["step"].clone()
+    # Stage 3 gives all groups the first one's settings: vectors would get weight decay.
     for group, before in zip(optimizer.param_groups, own, strict=True):
-        group["weight_decay"] = before["weight_decay"]
-        group["betas"] = before["betas"]
+        group |= {name: before[name] for name in _OWN if name in before}
+    _part_steps(optimizer)
+
+
+def _part_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Give every parameter a counter of its own, where the optimizer wants it.
+
+    Stage 3 loads one for all, which each of them would count up; and all are loaded on the CPU,
+    where a fused optimizer on a GPU cannot use them.
+    """
+    fused = any(group.get("fused") for group in optimizer.param_groups)
+    for parameter, state in optimizer.state.items():
+        if torch.is_tensor(state.get("step")):
+            state["step"] = state["step"].to(parameter.device if fused else "cpu", copy=True)
