@@ -59,6 +59,11 @@ SIGTERM, SIGUSR1 and SIGUSR2, to any rank, stop training at the next step with a
 code 75: run the same command again to go on. A second signal, 3 seconds later or more, ends at
 once. torchrun hands SIGTERM on, kills after 30 seconds, and itself ends with code 1.
 """
+_EXPORT_SETTINGS = """\
+paths.output (or paths.run) says which run, paths.export where the model goes. All other settings
+are those that the run was trained with, as its folder records them: none need be repeated.
+"""
+_EPILOGS = {"train": _TRAIN_SIGNALS, "export": _EXPORT_SETTINGS}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=text,
             description=text,
             parents=[common],
-            epilog=_TRAIN_SIGNALS if name == "train" else None,
+            epilog=_EPILOGS.get(name),
         )
         verb.add_argument("config", type=Path, metavar="CONFIG.yaml", help="the configuration")
         verb.add_argument(  # with a default, argparse does not call it required

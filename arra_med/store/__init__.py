@@ -10,6 +10,7 @@ from arra_med.store.caches import Cache, vector_table
 from arra_med.store.files import (
     MANIFEST,
     PARTIAL,
+    RUN_CONFIG,
     ByteStream,
     Content,
     TableStream,
@@ -34,6 +35,7 @@ from arra_med.store.prepared import PicturePlace, PreparedFolder
 __all__ = [
     "MANIFEST",
     "PARTIAL",
+    "RUN_CONFIG",
     "ByteStream",
     "Cache",
     "Content",

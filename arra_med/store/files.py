@@ -20,6 +20,8 @@ from arra_med.schema import SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+RUN_CONFIG = "config.yaml"
+"""In a run's folder: the settings it was started with, resolved."""
 
 
 @dataclass(frozen=True)
@@ -250,5 +252,5 @@ def save_run_record(folder: Path, config_yaml: str) -> None:
     versions = library_versions(
         "torch", "transformers", "deepspeed", "monai", "pydicom", "pyarrow", "numpy"
     )
-    write_atomic(folder / "config.yaml", config_yaml.encode())
+    write_atomic(folder / RUN_CONFIG, config_yaml.encode())
     write_atomic(folder / "versions.json", canonical_json(versions).encode())

@@ -35,13 +35,17 @@ from arra_med.training.setup import Setup
 logger = logging.getLogger(__name__)
 
 _BACKBONE = "backbone."
+_AS_TRAINED = (
+    "An export has the settings that the run was trained with, which its folder records: leave "
+    "out what says otherwise."
+)
 
 
 def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     """Write the export of a checkpoint.
 
     Args:
-        settings: the run's.
+        settings: the run's, which :func:`arra_med.training.inputs.recorded_settings` reads.
         checkpoint: its name, or ``best`` for the lowest validation loss; by default the newest.
 
     Returns:
@@ -57,7 +61,7 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     if not (run / RUN_RECORD).is_file():
         raise FileNotFoundError(f"no run at {run} ({RUN_RECORD} is missing): run 'arra-med train'")
     inputs = Inputs(settings)
-    identity = check_run_folder(settings, inputs)
+    identity = check_run_folder(settings, inputs, remedy=_AS_TRAINED)
     path = _chosen(run / "checkpoints", checkpoint)
     mark = read_mark(path)
     step = int(mark["step"])

@@ -1,13 +1,15 @@
 """What training starts from: the earlier stages' folders, and what the run folder already holds."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from arra_med.config import to_tree
+from arra_med.config import load, to_tree
 from arra_med.errors import RequestError
 from arra_med.model.backbones import pretrained_folder
 from arra_med.settings import Settings, section
 from arra_med.store import (
+    RUN_CONFIG,
     PreparedFolder,
     canonical_json,
     difference,
@@ -19,6 +21,7 @@ from arra_med.training.mixture import open_folder, open_folders
 
 RUN_RECORD = "run.json"
 """In the run folder: what the run is; the same command resumes it, another is refused."""
+_ANOTHER_FOLDER = "Choose another paths.run, or delete the folder."
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".model", ".txt")
 
 
@@ -44,8 +47,39 @@ class Inputs:
         self.image_tokenizer = tokenizer_id(settings.paths.folder("tokenizer"))
 
 
-def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
+def recorded_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
+    """The settings that a run was trained with, with its folder where it lies now.
+
+    Args:
+        settings: say where: ``paths.run``, by default in ``paths.output``. All else in them has no
+            effect.
+        overrides: of the command line, laid over the record.
+
+    Raises:
+        FileNotFoundError: if there is no run.
+        RequestError: if the overrides do not fit the record.
+    """
+    run = settings.paths.folder("run")
+    record = run / RUN_CONFIG
+    if not record.is_file() or not (run / RUN_RECORD).is_file():
+        raise FileNotFoundError(
+            f"no run at {run} ({RUN_RECORD} is missing): run 'arra-med train', or name the run's "
+            "paths.output"
+        )
+    where = {"output": settings.paths.output, "run": run}
+    found = [f"paths.{name}={json.dumps(str(path))}" for name, path in where.items()]
+    return load(Settings, record, [*overrides, *found])
+
+
+def check_run_folder(
+    settings: Settings, inputs: Inputs, *, remedy: str = _ANOTHER_FOLDER
+) -> dict[str, Any]:
     """What this run is, as JSON: all that its weights depend on.
+
+    Args:
+        settings: of the run.
+        inputs: that they name.
+        remedy: what to do if the folder holds another run.
 
     Raises:
         RequestError: if the run folder holds a run of another configuration.
@@ -77,7 +111,7 @@ def check_run_folder(settings: Settings, inputs: Inputs) -> dict[str, Any]:
         if differing:
             raise RequestError(
                 f"{folder} holds a run of another configuration; it differs in "
-                f"{', '.join(differing)}. Choose another paths.run, or delete the folder."
+                f"{', '.join(differing)}. {remedy}"
             )
     return identity
 

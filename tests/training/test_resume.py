@@ -59,7 +59,7 @@ def test_a_checkpoint_exports_what_training_exports(
 ) -> None:
     folder, arguments, _ = whole
     again = folder / "again"
-    arguments = ["export", *arguments[1:], f"paths.run={folder}", "-q"]
+    arguments = ["export", arguments[1], f"paths.run={folder}", "-q"]
     assert main([*arguments, f"paths.export={again}"]) == 0
     assert weights(again) == weights(folder / "export")
     assert (again / "arra.json").read_bytes() == (folder / "export/arra.json").read_bytes()
