@@ -78,7 +78,8 @@ class Training:
     and what it writes, not what it learns.
 
     Attributes:
-        epochs: passes over the training split; ``max_steps`` ends earlier if given.
+        epochs: passes over the training split; ``max_steps`` ends earlier if given. Either may be
+            raised to train an ended run for longer, if the schedule is constant.
         max_steps: optimizer steps at most.
         batch_size: samples an optimizer step, over all ranks and accumulation steps.
         micro_batch_size: samples a rank holds at once.

@@ -26,6 +26,7 @@ from arra_med.training.checkpoints import (
     best_checkpoint,
     complete_checkpoints,
     damage,
+    planned_steps,
     read_json,
     read_mark,
 )
@@ -66,9 +67,10 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     mark = read_mark(path)
     step = int(mark["step"])
     folder = settings.paths.folder("export")
-    if settings.paths.export is None and step < mark["total_steps"]:
+    if settings.paths.export is None and step < planned_steps(run / "checkpoints"):
         folder = run / f"export-{path.name}"
     if already_exported(folder, identity, step):
+        logger.info("%s is already done", folder)
         return folder
     if found := damage(path, list(mark["files"])):
         raise WorkError(f"{path} is damaged: {found}. Choose another with --checkpoint")
@@ -126,7 +128,6 @@ def already_exported(folder: Path, identity: Mapping[str, Any], step: int | None
             f"{folder} holds {holds}: delete it, or choose another folder with paths.export"
         )
     check_files(folder, "export")
-    logger.info("%s is already done", folder)
     return True
 
 

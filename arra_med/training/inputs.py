@@ -21,6 +21,7 @@ from arra_med.training.mixture import open_folder, open_folders
 
 RUN_RECORD = "run.json"
 """In the run folder: what the run is; the same command resumes it, another is refused."""
+_LENGTH = ("epochs", "max_steps")
 _ANOTHER_FOLDER = "Choose another paths.run, or delete the folder."
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".model", ".txt")
 
@@ -72,7 +73,11 @@ def recorded_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
 
 
 def check_run_folder(
-    settings: Settings, inputs: Inputs, *, remedy: str = _ANOTHER_FOLDER
+    settings: Settings,
+    inputs: Inputs,
+    *,
+    remedy: str = _ANOTHER_FOLDER,
+    may_be_longer: bool = False,
 ) -> dict[str, Any]:
     """What this run is, as JSON: all that its weights depend on.
 
@@ -80,6 +85,7 @@ def check_run_folder(
         settings: of the run.
         inputs: that they name.
         remedy: what to do if the folder holds another run.
+        may_be_longer: let it pass if ``epochs`` and ``max_steps`` alone differ.
 
     Raises:
         RequestError: if the run folder holds a run of another configuration.
@@ -107,13 +113,20 @@ def check_run_folder(
             ) from error
         if identity["pretrained"] is None:  # a run that ended does not need it any more
             identity["pretrained"] = there.get("pretrained")
-        differing = difference(there, json.loads(canonical_json(identity)))
-        if differing:
+        here = json.loads(canonical_json(identity))
+        differing = difference(there, here)
+        only_length = _without_length(there) == _without_length(here)
+        if differing and not (may_be_longer and only_length):
             raise RequestError(
                 f"{folder} holds a run of another configuration; it differs in "
                 f"{', '.join(differing)}. {remedy}"
             )
     return identity
+
+
+def _without_length(identity: dict[str, Any]) -> dict[str, Any]:
+    training = {k: v for k, v in identity["training"].items() if k not in _LENGTH}
+    return identity | {"training": training}
 
 
 def _pretrained(settings: Settings) -> str | None:

@@ -20,6 +20,12 @@ from arra_med.training.engine import start_processes
 from arra_med.training.export import already_exported
 from arra_med.training.faults import Watch
 from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
+from arra_med.training.longer import (
+    check_adds_steps,
+    how_to_go_on,
+    set_export_aside,
+    shorter_record,
+)
 from arra_med.training.memory import out_of_memory
 from arra_med.training.setup import Setup
 from arra_med.training.signals import StopSignals
@@ -29,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(settings: Settings, *, device: torch.device) -> Path:
-    """Train, or resume training, and write the export.
+    """Train, resume training, or train a run for longer, and write the export.
 
     Returns:
         The export's folder.
@@ -42,10 +48,12 @@ def train(settings: Settings, *, device: torch.device) -> Path:
         PreemptedError: if a signal asked to stop; the checkpoint is written.
     """
     inputs = Inputs(settings)
-    identity = check_run_folder(settings, inputs)
+    identity = check_run_folder(settings, inputs, may_be_longer=True)
+    shorter = shorter_record(settings, identity)
     export = settings.paths.folder("export")
     folder = settings.paths.folder("run")
-    if already_exported(export, identity):
+    if shorter is None and already_exported(export, identity):
+        logger.info("%s is already done. %s", export, how_to_go_on(settings))
         return export
     timeout = section(settings.training, "training", "train").timeout_minutes
     rank, world_size = start_processes(device, timeout_minutes=timeout)
@@ -54,12 +62,16 @@ def train(settings: Settings, *, device: torch.device) -> Path:
         torch.cuda.set_device(device)
     with StopSignals() as signals, Watch(timeout) as watch:
         setup = Setup(settings, inputs)
+        if shorter is not None:
+            check_adds_steps(setup)
         try:
             trainer = Trainer(
                 setup, device=device, rank=rank, world_size=world_size, signals=signals, watch=watch
             )
             with locked(folder) if rank == 0 else contextlib.nullcontext():
                 if rank == 0:  # only now is the request known to be sound
+                    if shorter is not None:
+                        set_export_aside(settings, shorter)
                     write_atomic(folder / RUN_RECORD, canonical_json(identity).encode())
                     save_run_record(folder, dump(settings))
                 torch.distributed.barrier()

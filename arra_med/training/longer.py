@@ -1,0 +1,134 @@
+"""A run that is trained for longer than it was begun with.
+
+With a constant learning rate no step depends on the last one's number: a run whose
+``training.max_steps`` or ``training.epochs`` is raised goes on from its newest checkpoint, and
+learns what it would have learned had it been begun so. A cosine ends at zero where the run was to
+end; to go on after it is another run, which starts from the export.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from arra_med.errors import RequestError
+from arra_med.model.exported import ARRA
+from arra_med.settings import Settings, section
+from arra_med.store import canonical_json
+from arra_med.training.checkpoints import (
+    checkpoint_name,
+    complete_checkpoints,
+    planned_steps,
+    read_json,
+)
+from arra_med.training.export import already_exported
+from arra_med.training.inputs import RUN_RECORD
+from arra_med.training.setup import Setup
+
+logger = logging.getLogger(__name__)
+
+
+def shorter_record(settings: Settings, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run's folder records of it, if it was begun with another length.
+
+    Args:
+        settings: of the run.
+        identity: of the run, which :func:`arra_med.training.inputs.check_run_folder` let pass.
+
+    Raises:
+        RequestError: if the run cannot go on beyond its end.
+    """
+    run = settings.paths.folder("run")
+    if not (run / RUN_RECORD).is_file():
+        return None
+    there = read_json(run / RUN_RECORD)
+    if there == json.loads(canonical_json(identity)):
+        return None
+    if section(settings.training, "training", "train").schedule != "constant":
+        raise RequestError(
+            "training.schedule is cosine: the learning rate of every step depends on where the run "
+            f"ends, so that the run in {run} can have no other length. {_begin_anew(settings)}"
+        )
+    if not complete_checkpoints(run / "checkpoints"):
+        raise RequestError(
+            f"the run in {run} cannot go on: none of its checkpoints is there any more. "
+            f"{_begin_anew(settings)}"
+        )
+    _check_export(settings, there)
+    return there
+
+
+def check_adds_steps(setup: Setup) -> None:
+    """Refuse to go on with a run that would not become longer.
+
+    Raises:
+        RequestError: with what to do instead.
+    """
+    training = setup.training
+    planned = planned_steps(setup.settings.paths.folder("run") / "checkpoints")
+    if setup.total_steps <= planned:
+        remedy = "raise the other too"
+        if setup.total_steps < planned:
+            remedy = "'arra-med export --checkpoint' makes a model of an earlier step"
+        raise RequestError(
+            f"training.epochs={training.epochs} and training.max_steps={training.max_steps} make "
+            f"{setup.total_steps} steps, the run was begun with {planned}: {remedy}"
+        )
+
+
+def set_export_aside(settings: Settings, there: Mapping[str, Any]) -> None:
+    """Rename the export that a run's earlier end left in its folder: the run has not ended now.
+
+    Args:
+        settings: of the run.
+        there: what :func:`shorter_record` gave.
+    """
+    export = settings.paths.folder("export")
+    if already_exported(export, there):
+        aside = _aside(export)
+        logger.info("the run goes on: its export so far is now %s", aside)
+        export.rename(aside)
+
+
+def how_to_go_on(settings: Settings) -> str:
+    """What to tell the user of a run that has ended."""
+    constant = section(settings.training, "training", "train").schedule == "constant"
+    if constant and complete_checkpoints(settings.paths.folder("run") / "checkpoints"):
+        return "To train it for longer, raise training.max_steps or training.epochs"
+    return _begin_anew(settings)
+
+
+def _check_export(settings: Settings, there: Mapping[str, Any]) -> None:
+    """Refuse to replace an export that lies where the user said."""
+    export = settings.paths.folder("export")
+    if not already_exported(export, there):
+        return
+    if settings.paths.export is not None:
+        raise RequestError(
+            f"{export} holds the run's export so far: choose another folder with paths.export for "
+            "that of the longer run, or delete it"
+        )
+    if (aside := _aside(export)).exists():
+        raise RequestError(f"the run's export so far would be renamed to {aside}: delete that one")
+
+
+def _aside(export: Path) -> Path:
+    """Where ``arra-med export`` would put it too."""
+    steps = int(read_json(export / ARRA)["trained_on"]["steps"])
+    return export.with_name(f"export-{checkpoint_name(steps)}")
+
+
+def _begin_anew(settings: Settings) -> str:
+    run, export = settings.paths.folder("run"), settings.paths.folder("export")
+    written = ""
+    if not (export / ARRA).is_file():
+        if not complete_checkpoints(run / "checkpoints"):
+            return f"To train from the beginning, choose another paths.run, or delete {run}"
+        written = ", which 'arra-med export' writes,"
+    backbone = section(settings.backbone, "backbone", "train")
+    llama = "" if backbone.llama is None else " backbone.llama=null"
+    return (
+        f"To train on from its weights, begin another run from its export{written} in another "
+        f"paths.run: backbone.pretrained={export}{llama}"
+    )
