@@ -115,7 +115,7 @@ def check_run_folder(
             identity["pretrained"] = there.get("pretrained")
         here = json.loads(canonical_json(identity))
         differing = difference(there, here)
-        only_length = _without_length(there) == _without_length(here)
+        only_length = not difference(_without_length(there), _without_length(here))
         if differing and not (may_be_longer and only_length):
             raise RequestError(
                 f"{folder} holds a run of another configuration; it differs in "

@@ -15,7 +15,7 @@ from typing import Any
 from arra_med.errors import RequestError
 from arra_med.model.exported import ARRA
 from arra_med.settings import Settings, section
-from arra_med.store import canonical_json
+from arra_med.store import canonical_json, difference
 from arra_med.training.checkpoints import (
     checkpoint_name,
     complete_checkpoints,
@@ -43,7 +43,7 @@ def shorter_record(settings: Settings, identity: Mapping[str, Any]) -> dict[str,
     if not (run / RUN_RECORD).is_file():
         return None
     there = read_json(run / RUN_RECORD)
-    if there == json.loads(canonical_json(identity)):
+    if not difference(there, json.loads(canonical_json(identity))):
         return None
     if section(settings.training, "training", "train").schedule != "constant":
         raise RequestError(

@@ -67,6 +67,17 @@ def test_it_says_that_it_may_be_longer(
     assert f"backbone.pretrained={copy / 'export'} backbone.llama=null" in caplog.text
 
 
+def test_a_record_without_a_setting_that_came_later_has_no_other_length(
+    pipeline: Path, copy: Path
+) -> None:
+    record = json.loads((copy / "run.json").read_text())
+    assert record["training"].pop("bucket_batches") is None
+    (copy / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(copy / "export")
+    shutil.rmtree(copy / "checkpoints")
+    assert main(["train", *words(pipeline, copy, "training.epochs=1"), "--dry-run"]) == 0
+
+
 def test_more_epochs_and_a_dry_run_of_them(
     pipeline: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
