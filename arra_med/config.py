@@ -3,10 +3,11 @@
 An unknown key is an error with the nearest name; a wrong type names what was expected; every
 error of a file is reported at once, before anything is loaded. ``a.b=value`` overrides on the
 command line follow the same rules; in a value ``{output}`` stands for ``paths.output`` and
-``{prepared}`` for ``paths.prepared``. A file may begin with ``include: other.yaml`` (a path from
-its own folder) and is then laid over that one. A field of type :class:`PluginConfig` holds
-``name:`` and the plug-in's own options, which are checked against the plug-in's ``Options``
-dataclass.
+``{prepared}`` for ``paths.prepared``, given or default. A file may begin with ``include:
+other.yaml`` (a path from its own folder) and is then laid over that one. A ``null``, there or on
+the command line, takes back what was given, with all that is in it; where a field cannot be
+``None`` it is an error. A field of type :class:`PluginConfig` holds ``name:`` and the plug-in's own
+options, which are checked against the plug-in's ``Options`` dataclass.
 """
 
 import dataclasses
@@ -35,8 +36,8 @@ class PluginConfig:
 
 _ENDS = (yaml.BlockEndToken, yaml.StreamEndToken)  # they may lie behind a comment
 _SUFFIXES = (".yaml", ".yml")
-_PLACEHOLDERS = ("output", "prepared")
-"""Entries of ``paths`` that any text may contain in braces."""
+_PLACEHOLDERS = {"output": None, "prepared": "{output}/prepared"}
+"""Entries of ``paths`` that any text may contain in braces, and their defaults."""
 
 
 def plugin_field(registry: Registry, *, optional: bool = False) -> Any:  # noqa: ANN401 - a default
@@ -65,10 +66,15 @@ def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     tree = _read(path)
     for override in overrides:
         _apply(tree, override)
-    for name in _PLACEHOLDERS:
+    for name, default in _PLACEHOLDERS.items():
         paths = tree.get("paths")
-        if isinstance(paths, dict) and isinstance(paths.get(name), str):
-            tree = _substitute(tree, f"{{{name}}}", paths[name])
+        if not isinstance(paths, dict):
+            break
+        text = paths.get(name)
+        if text is None and default is not None and isinstance(paths.get("output"), str):
+            text = default.format(output=paths["output"])
+        if isinstance(text, str):
+            tree = _substitute(tree, f"{{{name}}}", text)
     return build(kind, tree, where=str(path))
 
 
@@ -228,10 +234,12 @@ def _dataclass(kind: Any, tree: Any, path: str, errors: list[str], of: str = "")
         at = _join(path, name)
         if name in tree:
             registry = field.metadata.get("registry")
-            if registry is None:
-                values[name] = _value(hints[name], tree[name], at, errors)
-            elif tree[name] is None and type(None) in typing.get_args(hints[name]):
+            if tree[name] is None and hints[name] is not Any:
                 values[name] = None
+                if type(None) not in typing.get_args(hints[name]):
+                    errors.append(f"{at}: cannot be null: {_instead_of_null(hints[name], field)}")
+            elif registry is None:
+                values[name] = _value(hints[name], tree[name], at, errors)
             elif "several" in field.metadata:
                 values[name] = _plugins(registry, tree[name], at, errors)
             else:
@@ -245,6 +253,21 @@ def _dataclass(kind: Any, tree: Any, path: str, errors: list[str], of: str = "")
     except ValueError as error:
         errors.append(f"{path}: {error}" if path else str(error))
         return None
+
+
+def _instead_of_null(hint: Any, field: dataclasses.Field[Any]) -> str:  # noqa: ANN401
+    """What to give for a field that null does not take back."""
+    registry, origin = field.metadata.get("registry"), typing.get_origin(hint)
+    if registry is not None and origin is None:
+        return f"give 'name: <{registry.kind}>' and its options"
+    if dataclasses.is_dataclass(hint):
+        return f"set its keys, {', '.join(one.name for one in dataclasses.fields(hint))}"
+    if origin is tuple and typing.get_args(hint)[-1] is Ellipsis:
+        return "[] is an empty list"
+    if origin in (dict, Mapping):
+        return "{} is an empty mapping"
+    default = "" if field.default is dataclasses.MISSING else f"; the default is {field.default!r}"
+    return f"give a value{default}"
 
 
 def _plugins(registry: Registry, tree: Any, path: str, errors: list[str]) -> Any:  # noqa: ANN401

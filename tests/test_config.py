@@ -198,6 +198,12 @@ def test_prepared_stands_for_the_prepared_folder(tmp_path: Path) -> None:
     assert read.ingest is not None
     assert read.ingest.dataset.options.root == Path("a/p-source")
 
+    path.write_text(path.read_text().replace(', prepared: "{output}/p"', ""))
+    read = config.load(Settings, path, ["paths.output=b"])
+    assert read.ingest is not None
+    assert read.ingest.dataset.options.root == Path("b/prepared-source"), "its default"
+    assert read.paths.prepared is None
+
 
 RECIPES = [
     path
