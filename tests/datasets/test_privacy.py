@@ -3,7 +3,6 @@
 import json
 import re
 import time
-import unicodedata
 
 import pytest
 from hypothesis import assume, given, settings
@@ -18,6 +17,7 @@ from arra_med.datasets.privacy import (
     own_leaks,
 )
 from arra_med.datasets.privacy.everyday_words import EVERYDAY
+from arra_med.datasets.privacy.tokens import fold
 from arra_med.schema import CHEXPERT_LABELS
 from tests.datasets.labelled_sentences import ABSENT, PRESENT, TRAPS, UNCERTAIN
 
@@ -40,7 +40,7 @@ def redact(text: str, *identifiers: tuple[str, str], allow: tuple[str, ...] = ()
         "Jane\nDoe", "DOE", "Jane", "0004711234", "4711234", "04711234", "471-1234", "47 11 234",
         "19610412", "1961-04-12", "04/12/1961", "12.04.1961", "April 12, 1961", "12 Apr 1961",
         "4/12/61", "12-APR-1961", "12. April 1961", "12th of April 1961", "610412", "12 avril 1961",
-        "Do\u00ade", "J\u0061\u0301ne", "Jáne Doé",
+        "Do\u00ade", "J\u0061\u0301ne", "Jáne Doé", "ÐÖ", "đø", "Ｊａｎｅ",
     ],
 )  # fmt: skip
 def test_every_spelling_goes(text: str) -> None:
@@ -262,8 +262,8 @@ def test_redacted_text_holds_no_identifier(
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200))
 def test_wild_text_without_identifiers_is_untouched(text: str) -> None:
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    assume(not re.search(r"d\W*o|j\W*a|m\W*a|dø|471|61", plain))  # DÖ is a way to write Doe
+    # Folded as the redactor folds: DÖ, dø and ÐÖ are ways to write Doe.
+    assume(not any(re.search(r"d\W*o|j\W*a|m\W*a|471|61", plain) for plain in fold(text)))
     redactor = Redactor(JANE)
     assert redactor(text) == text
     assert redactor.counts == {}
