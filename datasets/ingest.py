@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -163,7 +163,9 @@ class _Job:
         outcomes = decode_in_order(self.decoder, self._wanted(), workers)
         with Progress(todo, unit="item") as progress:
             for index, part in itertools.groupby(outcomes, key=lambda pair: pair[0]):
-                self._write_part(index, [_checked(one) for _, one in progress.over(part)])
+                self._write_part(
+                    index, [self._checked(index, one) for _, one in progress.over(part)]
+                )
 
     def _wanted(self) -> Iterator[tuple[int, Item]]:
         """Every item of the parts that are wanted, with its part's number.
@@ -190,9 +192,8 @@ class _Job:
     def _write_part(self, index: int, outcomes: Sequence[Outcome]) -> None:
         samples = [outcome for outcome in outcomes if isinstance(outcome, Decoded)]
         excluded = [outcome for outcome in outcomes if isinstance(outcome, Exclusion)]
-        leaks = [leak for sample in samples for leak in sample.leaks]
-        if leaks:
-            raise WorkError(privacy.leak_message(leaks))
+        if any(sample.leaks for sample in samples):
+            self._refuse_leaks(index, samples)
         watch = self._watch()
         for sample in samples:
             watch.add(sample.identifiers, self.decoder.allow)
@@ -225,6 +226,28 @@ class _Job:
             },
             note=self._digests.pop(index),
         )
+
+    def _checked(self, index: int, outcome: Outcome) -> Outcome:
+        """Refuse ids that are a header's at the first picture: those of all others will be, too.
+
+        Raises:
+            WorkError: with everything of this picture's header that stands in its row.
+        """
+        if isinstance(outcome, Decoded) and any(leak.where in _IDS for leak in outcome.leaks):
+            self._refuse_leaks(index, [outcome])
+        return outcome
+
+    def _refuse_leaks(self, index: int, samples: Sequence[Decoded]) -> NoReturn:
+        found = [one for s in samples for one in privacy.findings.of_row(s.row, s.leaks)]
+        leaks = [leak for sample in samples for leak in sample.leaks]
+        self._refuse(leaks, found, _scratch("identifiers", index, "csv"))
+
+    def _refuse(
+        self, leaks: Sequence[privacy.Leak], found: Iterable[privacy.findings.Finding], name: str
+    ) -> NoReturn:
+        table = self.writer.folder / name
+        write_atomic(table, privacy.findings.as_csv(found))
+        raise WorkError(privacy.leak_message(leaks, table))
 
     def finish(self) -> dict[str, Any]:
         """Join the parts, describe them, search them for identifiers, write the manifest."""
@@ -323,7 +346,8 @@ class _Job:
             watch.merge(privacy.Watch.from_json(json.loads(path.read_text(encoding="utf-8"))))
         leaks = privacy.scan_folder(self.writer.folder, watch)
         if leaks:
-            raise WorkError(privacy.leak_message(leaks))
+            found = privacy.findings.in_folder(self.writer.folder, leaks, watch)
+            self._refuse(leaks, found, f"{PARTIAL}/identifiers.csv")
 
     def _part(self, name: str, index: int, suffix: str) -> Path:
         return self.writer.folder / _scratch(name, index, suffix)
@@ -336,17 +360,6 @@ class _Job:
             f"none of {self.num_items} items became a sample ({listed or 'no items'}).{example} "
             f"All are listed in {self.writer.partial / 'excluded.jsonl'}"
         )
-
-
-def _checked(outcome: Outcome) -> Outcome:
-    """Refuse ids that are a header's at the first picture: those of all others will be, too.
-
-    Raises:
-        WorkError: with everything of this picture's header that stands in its row.
-    """
-    if isinstance(outcome, Decoded) and any(leak.where in _IDS for leak in outcome.leaks):
-        raise WorkError(privacy.leak_message(outcome.leaks))
-    return outcome
 
 
 def _refuse_output_in_source(settings: Ingest, folder: Path) -> None:

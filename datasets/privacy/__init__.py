@@ -4,6 +4,7 @@
 :class:`Watch` and :func:`scan_folder` for everybody's; pseudonyms are keyed hashes.
 """
 
+from arra_med.datasets.privacy import findings
 from arra_med.datasets.privacy.folder_scan import scan_folder
 from arra_med.datasets.privacy.pseudonyms import (
     KEY_VARIABLE,
@@ -24,6 +25,7 @@ __all__ = [
     "Redactor",
     "Watch",
     "check_tags",
+    "findings",
     "key_fingerprint",
     "leak_message",
     "load_key",

@@ -7,11 +7,13 @@ Goes over every file: text columns of Parquet files, their metadata, the chunks 
 import io
 import json
 import logging
-from collections import Counter
-from collections.abc import Iterator
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 IMAGE_METADATA = "image metadata"
 """The tag of leaks that are chunks of a PNG file."""
 
+_NO_ROW = 0  # of what stands in no row; others are counted from 1
 _BATCH = 256  # rows in memory at once; pictures are a few hundred kB
 _TEXTS = (".jsonl", ".md", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".html", ".log")
 _KNOWN_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"tIME"})
@@ -43,9 +46,11 @@ def scan_folder(folder: Path, watch: Watch) -> tuple[Leak, ...]:
         watch: identifiers of all pictures.
 
     Returns:
-        One leak for each tag and place, the place with its number of rows.
+        One leak for each tag and place, the place with its number of rows. Rows of the parts of a
+        table are counted through all of them.
     """
     tallies: dict[str, _Tally] = {}
+    rows_before: Counter[str] = Counter()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if not path.is_file() or relative.parts[0] == PARTIAL:
@@ -55,61 +60,85 @@ def scan_folder(folder: Path, watch: Watch) -> tuple[Leak, ...]:
             _tally(tallies, "the name of a file").look(watch, name)
             name = f"a file ({path.suffix})"
         place = f"{name.rpartition('/')[0]}/*{path.suffix}" if "/part-" in name else name
-        _scan_file(path, place, watch, tallies)
+        _scan_file(path, place, watch, tallies, rows_before)
     return tuple(leak for tally in tallies.values() for leak in tally.leaks(watch))
 
 
 class _Tally:
     """What was found in one place."""
 
-    def __init__(self, where: str, unit: str) -> None:
-        self._where, self._unit = where, unit
-        self._certain: Counter[str] = Counter()
-        self._numbers: Counter[str] = Counter()
+    def __init__(self, where: str, unit: str, file: str, column: str) -> None:
+        self._where, self._unit, self._file, self._column = where, unit, file, column
+        self._certain: defaultdict[str, array[int]] = defaultdict(_no_rows)  # tag → rows
+        self._numbers: defaultdict[str, array[int]] = defaultdict(_no_rows)
         self._seen: Counter[int] = Counter()
 
-    def look(self, watch: Watch, text: str, times: int = 1) -> None:
+    def look(self, watch: Watch, text: str, rows: Iterable[int] = (_NO_ROW,)) -> None:
+        rows = array("q", rows)
         sighting = watch.look(text)
         for tag in sighting.tags:
-            self._certain[tag] += times
+            self._certain[tag] += rows
         for tag in sighting.numbers:
-            self._numbers[tag] += times
+            self._numbers[tag] += rows
         for digits, number in sighting.seen.items():
-            self._seen[digits] += number * times
+            self._seen[digits] += number * len(rows)
 
-    def add(self, tag: str) -> None:
-        self._certain[tag] += 1
+    def add(self, tag: str, row: int = _NO_ROW) -> None:
+        self._certain[tag].append(row)
 
     def leaks(self, watch: Watch) -> Iterator[Leak]:
         chance = sum(count * watch.density(digits) for digits, count in self._seen.items())
         # Three times the mean and four standard deviations: numbers come in clusters.
-        credible = self._numbers.total() > 3 * chance + 4 * chance**0.5
-        if self._numbers and not credible:
+        hits = sum(map(len, self._numbers.values()))
+        credible = hits > 3 * chance + 4 * chance**0.5
+        if hits and not credible:
             logger.info(
                 "%s: %d numbers equal ids of other pictures, as chance would have it",
-                self._where, self._numbers.total(),
+                self._where, hits,
             )  # fmt: skip
-        found = self._certain + (self._numbers if credible else Counter())
-        for tag, number in sorted(found.items()):
+        for tag in sorted(self._certain.keys() | (self._numbers.keys() if credible else ())):
+            places = [*self._certain[tag], *(self._numbers[tag] if credible else ())]
+            rows = sorted(set(places) - {_NO_ROW})
+            number = len(rows) + places.count(_NO_ROW)
             unit = self._unit if number == 1 else f"{self._unit}s"
-            yield Leak(tag, f"{self._where}, {number} {unit}")
+            yield Leak(
+                tag,
+                f"{self._where}, {number} {unit}",
+                file=self._file,
+                column=self._column,
+                rows=rows,
+            )
 
 
-def _tally(tallies: dict[str, _Tally], where: str, unit: str = "place") -> _Tally:
-    return tallies.setdefault(where, _Tally(where, unit))
+def _no_rows() -> "array[int]":
+    return array("q")
 
 
-def _scan_file(path: Path, place: str, watch: Watch, tallies: dict[str, _Tally]) -> None:
+def _tally(
+    tallies: dict[str, _Tally],
+    where: str,
+    unit: str = "place",
+    *,
+    file: str | None = None,
+    column: str = "",
+) -> _Tally:
+    made = _Tally(where, unit, where if file is None else file, column)
+    return tallies.setdefault(where, made)
+
+
+def _scan_file(
+    path: Path, place: str, watch: Watch, tallies: dict[str, _Tally], rows_before: Counter[str]
+) -> None:
     if path.suffix == ".parquet":
-        _scan_parquet(path, place, watch, tallies)
+        rows_before[place] += _scan_parquet(path, place, watch, tallies, rows_before[place])
     elif path.suffix == ".png":
         chunk = foreign_chunk(path.read_bytes())
         if chunk is not None:
-            _tally(tallies, f"{place} ({chunk})").add(IMAGE_METADATA)
+            _tally(tallies, f"{place} ({chunk})", file=place).add(IMAGE_METADATA)
     elif path.suffix in _TEXTS:
         tally = _tally(tallies, place, "line" if path.suffix == ".jsonl" else "place")
-        for text in _texts(path):
-            tally.look(watch, text)
+        for line, text in _texts(path):
+            tally.look(watch, text, (line,))
     else:
         logger.warning("%s is of a kind that was not searched for identifiers", place)
 
@@ -127,8 +156,9 @@ def foreign_chunk(png: bytes) -> str | None:
     return None if end == len(png) else "data after the end mark"
 
 
-def _texts(path: Path) -> Iterator[str]:
-    """A text file's lines, or what a structured file says: its numbers are counts, not ids."""
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
+    """A text file's numbered lines, or what a structured file says: its numbers are counts, not
+    ids."""
     if path.suffix in (".json", ".yaml", ".yml"):
         try:
             text = path.read_text(encoding="utf-8")
@@ -136,17 +166,17 @@ def _texts(path: Path) -> Iterator[str]:
         except (ValueError, yaml.YAMLError):
             pass
         else:
-            yield from _strings(tree)
+            yield from ((_NO_ROW, text) for text in _strings(tree))
             return
     with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             if path.suffix == ".jsonl":
                 try:
-                    yield "\n".join(_strings(json.loads(line)))
+                    yield number, "\n".join(_strings(json.loads(line)))
                     continue
                 except ValueError:
                     pass
-            yield line
+            yield number, line
 
 
 def _strings(tree: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
@@ -161,19 +191,25 @@ def _strings(tree: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
         yield tree
 
 
-def _scan_parquet(path: Path, place: str, watch: Watch, tallies: dict[str, _Tally]) -> None:
+def _scan_parquet(
+    path: Path, place: str, watch: Watch, tallies: dict[str, _Tally], rows_before: int
+) -> int:
+    """Search one file, whose rows follow on ``rows_before`` others; how many it has."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         notes = [*(file.metadata.metadata or {}).items(), *(schema.metadata or {}).items()]
-        tally = _tally(tallies, f"{place} metadata")
+        tally = _tally(tallies, f"{place} metadata", file=place)
         for name, value in notes:
             if name != b"ARROW:schema":  # the schema again, as base64
                 tally.look(watch, b"\n".join((name, value)).decode("utf-8", "replace"))
         for name in _field_texts(schema):
             tally.look(watch, name)
+        number = 0
         for batch in file.iter_batches(batch_size=_BATCH):
-            for name, array in _leaves(batch):
-                _scan_column(array, f"{place} column {name}", watch, tallies)
+            for name, values, rows in _leaves(batch):
+                _scan_column(values, place, name, rows + rows_before + number, watch, tallies)
+            number += batch.num_rows
+    return number
 
 
 def _field_texts(fields: Any) -> Iterator[str]:  # noqa: ANN401 - a schema or a struct type
@@ -184,28 +220,48 @@ def _field_texts(fields: Any) -> Iterator[str]:  # noqa: ANN401 - a schema or a 
             yield from _field_texts(field.type)
 
 
-def _leaves(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.Array]]:
-    waiting = list(zip(batch.schema.names, batch.columns, strict=True))
+def _leaves(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.Array, np.ndarray]]:
+    """Every column that holds values itself, with the row of each value, counted from 1."""
+    every = np.arange(1, batch.num_rows + 1)
+    waiting = [(n, c, every) for n, c in zip(batch.schema.names, batch.columns, strict=True)]
     while waiting:
-        name, array = waiting.pop(0)
-        if pa.types.is_struct(array.type):
-            waiting += [(f"{name}.{f.name}", pc.struct_field(array, f.name)) for f in array.type]
-        elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-            waiting.append((name, array.flatten()))
+        name, values, rows = waiting.pop(0)
+        if pa.types.is_struct(values.type):
+            for part in values.type:
+                waiting.append((f"{name}.{part.name}", pc.struct_field(values, part.name), rows))
+        elif pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+            waiting.append((name, values.flatten(), rows[pc.list_parent_indices(values)]))
         else:
-            yield name, array
+            yield name, values, rows
 
 
-def _scan_column(array: pa.Array, where: str, watch: Watch, tallies: dict[str, _Tally]) -> None:
-    kind = array.type
+def _scan_column(
+    values: pa.Array,
+    file: str,
+    column: str,
+    rows: np.ndarray,
+    watch: Watch,
+    tallies: dict[str, _Tally],
+) -> None:
+    kind, where = values.type, f"{file} column {column}"
     if pa.types.is_dictionary(kind):
-        array, kind = array.dictionary_decode(), kind.value_type
+        values, kind = values.dictionary_decode(), kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        tally = _tally(tallies, where, "row")
-        for text, times in Counter(array.drop_null().to_pylist()).items():
-            tally.look(watch, text, times)
+        tally = _tally(tallies, where, "row", file=file, column=column)
+        for text, places in _rows_of_each(values, rows).items():
+            tally.look(watch, text, places)
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        for data in array.drop_null().to_pylist():
-            chunk = foreign_chunk(data)
+        for data, row in zip(values.to_pylist(), rows.tolist(), strict=True):
+            chunk = None if data is None else foreign_chunk(data)
             if chunk is not None:
-                _tally(tallies, f"{where} ({chunk})", "picture").add(IMAGE_METADATA)
+                place = f"{where} ({chunk})"
+                _tally(tallies, place, "picture", file=file, column=column).add(IMAGE_METADATA, row)
+
+
+def _rows_of_each(values: pa.Array, rows: np.ndarray) -> dict[str, list[int]]:
+    """Different texts, each with the rows in which it stands."""
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for text, row in zip(values.to_pylist(), rows.tolist(), strict=True):
+        if text is not None:
+            places[text].append(row)
+    return places

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydicom.datadict import keyword_dict, tag_for_keyword
@@ -146,8 +147,13 @@ def _key_part(key: bytes, part: str) -> str:
     return _filled(key, "item", part)
 
 
-def leak_message(leaks: Iterable[Leak]) -> str:
-    """What to tell whoever started an ingest that found identifiers: where, and what to do."""
+def leak_message(leaks: Iterable[Leak], table: Path) -> str:
+    """What to tell whoever started an ingest that found identifiers: where, and what to do.
+
+    Args:
+        leaks: what was found.
+        table: where :mod:`arra_med.datasets.privacy.findings` lists the rows.
+    """
     counts = Counter(leaks)
     listed = [
         f"{leak.tag} in {leak.where}{f' ({number} times)' if number > 1 else ''}"
@@ -169,6 +175,7 @@ def leak_message(leaks: Iterable[Leak]) -> str:
     more = f"; and {len(listed) - 20} more" if len(listed) > 20 else ""
     return (
         "identifiers from the pictures' own headers would stand in the output, so it is not "
-        f"finished: {'; '.join(listed[:20])}{more}. To do: {', or '.join(remedies)}. Then delete "
-        "the output folder, in which they may stand, and ingest again"
+        f"finished: {'; '.join(listed[:20])}{more}. {table} says in which rows (and not what). To "
+        f"do: {', or '.join(remedies)}. Then delete the output folder, in which they may stand, "
+        "and ingest again"
     )

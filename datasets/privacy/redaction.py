@@ -1,8 +1,8 @@
 """Identifiers of a picture's own header, replaced in its text or reported where they stand."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from arra_med.datasets.base import Identifier
 from arra_med.datasets.privacy.matching import matchers
@@ -21,10 +21,16 @@ class Leak:
     Attributes:
         tag: the header tag it is the value of; never the value.
         where: file, column and number of rows, or a column's name.
+        file: in which it stands, where a folder was searched.
+        column: of that file, if it has columns.
+        rows: of that file, counted from 1; none if it has no rows.
     """
 
     tag: str
     where: str
+    file: str = field(default="", compare=False)
+    column: str = field(default="", compare=False)
+    rows: Sequence[int] = field(default=(), compare=False)
 
 
 class Redactor:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from arra_med.datasets.base import Identifier
-from arra_med.datasets.privacy import Leak, Watch, leak_message, scan_folder
+from arra_med.datasets.privacy import Leak, Watch, findings, leak_message, scan_folder
 from arra_med.datasets.privacy.folder_scan import foreign_chunk
 from arra_med.images import encode_png
 from arra_med.schema import images_schema, samples_schema
@@ -101,6 +101,60 @@ def test_texts_and_structured_files(prepared: PreparedFolder, watch: Watch) -> N
     }
 
 
+def listed(folder: Path, watch: Watch) -> list[tuple[str, str, str, str, int | None]]:
+    """Key, field, tag, file and row of everything that is found."""
+    found = findings.in_folder(folder, scan_folder(folder, watch), watch)
+    return [(one.key, one.field, one.tag, one.file, one.row) for one in found]
+
+
+def test_findings_name_the_row_and_the_field_and_never_the_value(
+    prepared: PreparedFolder, watch: Watch
+) -> None:
+    folder, samples = prepared.folder, prepared.folder / "samples.parquet"
+    keys = prepared.keys
+    change(samples, "prompt", {1: "Jane Doe: no effusion", 5: "DOE, JANE", 7: "MRN 4711234"})
+    change(samples, "key", {7: "p4711234/s1/i1"})
+    parts = sorted((folder / "images").glob("*.parquet"))
+    first = pq.read_metadata(parts[0]).num_rows
+    change(parts[1], "image", {0: {"bytes": png(Author="x"), "path": "doe_jane.dcm"}})
+    lines = [
+        {"item": "films.csv#4", "source": "x.dcm", "reason": "r", "detail": "J\u00e1ne Doe"},
+        {"item": "jane_doe", "source": "4711234.dcm", "reason": "r", "detail": ""},
+    ]
+    (folder / "excluded.jsonl").write_text("{}\n".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "README.md").write_text("# Card\n\nthanks to Jane Doe\n")
+    (folder / "card.json").write_text(json.dumps({"by": ["Doe, Jane"]}))
+    assert set(listed(folder, watch)) == {
+        (keys[1], "prompt", "PatientName", "samples.parquet", 2),
+        (keys[5], "prompt", "PatientName", "samples.parquet", 6),
+        ("", "prompt", "PatientID", "samples.parquet", 8),
+        ("", "key", "PatientID", "samples.parquet", 8),
+        (keys[first], "image.path", "PatientName", "images/*.parquet", first + 1),
+        (keys[first], "image.bytes", "image metadata", "images/*.parquet", first + 1),
+        ("films.csv#4", "detail", "PatientName", "excluded.jsonl", 1),
+        ("", "item", "PatientName", "excluded.jsonl", 3),
+        ("", "source", "PatientID", "excluded.jsonl", 3),
+        ("", "", "PatientName", "README.md", 3),
+        ("", "", "PatientName", "card.json", None),
+    }
+    leaks = scan_folder(folder, watch)
+    written = findings.as_csv(findings.in_folder(folder, leaks, watch)).decode()
+    assert written.startswith("key,field,tag,file,row,source_sha256\n")
+    for value in ("4711234", "doe", "jane"):
+        assert value not in written.lower()
+    hashes = pq.read_table(samples)["source_sha256"].to_pylist()
+    assert f"{keys[1]},prompt,PatientName,samples.parquet,2,{hashes[1]}\n" in written
+
+
+def test_rows_of_lists_are_those_of_the_table(prepared: PreparedFolder, watch: Watch) -> None:
+    lists = pa.table({"names": [["x", "Jane Doe"], [], None, ["y"], ["Doe, Jane"]]})
+    pq.write_table(lists, prepared.folder / "more.parquet", row_group_size=2)
+    assert listed(prepared.folder, watch) == [
+        ("", "names", "PatientName", "more.parquet", 1),
+        ("", "names", "PatientName", "more.parquet", 5),
+    ]
+
+
 def test_parquet_metadata_and_column_names(prepared: PreparedFolder, watch: Watch) -> None:
     path = prepared.folder / "samples.parquet"
     table = pq.read_table(path)
@@ -121,8 +175,9 @@ def test_file_names_and_loose_pictures(prepared: PreparedFolder, watch: Watch) -
         Leak("PatientID", "a file (.md), 1 place"),
         Leak("image metadata", "sheet.png (tEXt), 1 place"),
     }
-    assert "doe" not in leak_message(leaks).lower()
-    assert "ingest again" in leak_message(leaks)
+    message = leak_message(leaks, Path("identifiers.csv"))
+    assert "doe" not in message.lower()
+    assert "ingest again" in message
 
 
 def test_scratch_is_not_searched_and_other_files_are_named(

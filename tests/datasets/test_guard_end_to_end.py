@@ -1,6 +1,8 @@
 """A planted name, number and birth date through a whole ingest: nowhere, or reported."""
 
+import csv
 import gzip
+import hashlib
 import io
 import json
 
@@ -85,6 +87,15 @@ def every_byte(folder):
             yield path.name, path.read_bytes()
         if path.suffix == ".parquet":
             yield path.name, repr(pq.read_table(path).to_pylist()).encode()
+
+
+def findings(folder, name, error):
+    """The table that the error names, which holds nothing planted."""
+    path = folder / ".partial" / name
+    assert str(path) in str(error)
+    assert not any(planted in path.read_bytes().lower() for planted in PLANTED)
+    with path.open(newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def test_nothing_planted_is_in_any_byte_of_any_output(archive, tmp_path, caplog, capfd):
@@ -189,6 +200,10 @@ def test_a_table_of_the_headers_numbers_is_refused_at_the_first_picture(
         run(archive, tmp_path / "out", dataset=columns, part_size=3)
     assert seen == ["k0"]
     assert MRN not in str(caught.value)
+    (found,) = findings(tmp_path / "out", "identifiers-00000.csv", caught.value)
+    assert (found["key"], found["field"], found["tag"]) == ("k0", "patient_id", "PatientID")
+    film0 = hashlib.sha256((films / "film0.dcm").read_bytes()).hexdigest()
+    assert found["source_sha256"] == film0
     run(archive, tmp_path / "out", dataset=columns, hash_ids=True)  # nothing binds
 
 
@@ -203,6 +218,9 @@ def test_without_the_whitelist_the_guard_reports_what_it_finds(archive, tmp_path
         run(archive, tmp_path / "out", dataset=columns, hash_ids=True, whitelist=False)
     assert "quenzer" not in str(caught.value).lower()
     assert not (tmp_path / "out" / MANIFEST).exists()
+    found = findings(tmp_path / "out", "identifiers-00000.csv", caught.value)
+    assert {(row["field"], row["tag"]) for row in found} == {("prompt", "PatientName")}
+    assert len({row["key"] for row in found}) == 2  # both of the part
     with pytest.raises(WorkError, match="PatientName"):
         run(archive, tmp_path / "reports", hash_ids=True, whitelist=False)
 
@@ -222,6 +240,15 @@ def test_somebody_else_s_name_is_found_in_the_finished_folder(archive, tmp_path)
         run(archive, tmp_path / "out", hash_ids=True)
     assert "quenzer" not in str(caught.value).lower()
     assert not (tmp_path / "out" / MANIFEST).exists()
+    number, found = findings(tmp_path / "out", "identifiers.csv", caught.value)
+    assert (number["field"], number["tag"]) == ("prompt", "PatientID")  # MRN4711089, as 4711089
+    assert (found["field"], found["tag"]) == ("prompt", "PatientName")
+    assert number["row"] == found["row"]
+    row = pq.read_table(tmp_path / "out/samples.parquet").to_pylist()[int(found["row"]) - 1]
+    assert (row["key"], row["source_sha256"]) == (found["key"], found["source_sha256"])
+    assert "Ottoline Quenzer" in row["prompt"]
+    film = hashlib.sha256((folder / "film.dcm").read_bytes()).hexdigest()
+    assert found["source_sha256"] == film
 
 
 def test_a_folder_made_with_less_care_is_another_one(archive, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
@@ -288,12 +289,13 @@ def test_own_leaks_say_where_and_not_what() -> None:
     assert set(leaks) == {
         Leak("PatientID", "key"), Leak("PatientID", "patient_id"), Leak("PatientName", "source"),
     }  # fmt: skip
-    message = leak_message([*leaks, *leaks])
+    message = leak_message([*leaks, *leaks], Path("out/.partial/identifiers.csv"))
     for value in ("4711234", "doe", "jane"):
         assert value not in message.lower()
     assert "PatientID in key (2 times)" in message
     assert "privacy.allow=[PatientID]" in message
     assert "hash_ids" in message
+    assert "out/.partial/identifiers.csv says in which rows" in message
 
 
 def watching(*identifiers: Identifier, allow: tuple[str, ...] = ()) -> Watch:
