@@ -13,6 +13,7 @@ from arra_med.datasets.labelling.assertions import read_mentions
 from arra_med.datasets.plain_text import plain_text
 from arra_med.datasets.source_files import read_start
 from arra_med.datasets.table_options import TableOptions
+from arra_med.datasets.tables import codec
 from arra_med.schema import Sample
 
 _MAX_TEXT = 2**20  # bytes; no report is longer
@@ -154,7 +155,7 @@ def _read(path: Path, encoding: str) -> str:
         data = read_start(path, _MAX_TEXT + 1)
         if len(data) > _MAX_TEXT:
             raise Excluded("unreadable-report", f"its text is longer than {_MAX_TEXT} bytes")
-        return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        return data.decode(codec(encoding))
     except FileNotFoundError as error:
         raise Excluded("missing-report", f"no {path.suffix} file beside the picture") from error
     except UnicodeError as error:

@@ -176,6 +176,11 @@ def check_columns(
     raise RequestError(f"{path}: {' '.join(problems)} Columns: {', '.join(header)}.")
 
 
+def codec(encoding: str) -> str:
+    """The codec that reads ``encoding``, and UTF-8 with a byte-order mark too."""
+    return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+
+
 def _siblings(path: Path) -> list[str]:
     return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
 
@@ -188,9 +193,8 @@ def _text_lines(path: Path, encoding: str) -> Iterator[str]:
     try:
         with _open(path) as stream:
             _refuse_binary(path, stream.read(512), encoding)
-        coding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
         opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding=coding, newline="") as lines:
+        with opener(path, "rt", encoding=codec(encoding), newline="") as lines:
             yield from lines
     except UnicodeError as error:
         raise _undecodable(path, encoding) from error
@@ -230,12 +234,12 @@ def _undecodable(path: Path, encoding: str) -> RequestError:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return RequestError(
-            f"{path} is not {encoding}: byte 0x{data[error.start]:02x} in line {line}. Say in "
-            "which encoding it is (often cp1252 for files saved by Excel), or save it as UTF-8."
+            f"{path} is not {encoding}: byte 0x{data[error.start]:02x} in line {line}. Set "
+            "encoding (often cp1252 for files saved by Excel), or save it as UTF-8."
         )
     except UnicodeError:
         pass
-    return RequestError(f"{path} is not {encoding}: say in which encoding it is")
+    return RequestError(f"{path} is not {encoding}: set encoding, or save it as UTF-8")
 
 
 def _csv_rows(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:

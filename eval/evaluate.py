@@ -20,7 +20,7 @@ from arra_med.eval.cohort import Cohort, Drawn, load_cohort, read_drawn, read_pi
 from arra_med.eval.independence import ready_identity
 from arra_med.eval.laterality import match_swapped
 from arra_med.eval.picture_facts import offered_facts, prepared_facts
-from arra_med.eval.plain_folder import OfferedPictures, open_pictures
+from arra_med.eval.plain_folder import OfferedPictures, open_other, open_pictures
 from arra_med.eval.preflight import check_offered, check_prepared, preflight_section
 from arra_med.eval.real_pictures import RealPictures
 from arra_med.eval.results import make_results
@@ -57,16 +57,18 @@ def evaluate(settings: Settings, *, device: torch.device) -> Path:
 def _evaluate(settings: Settings, device: torch.device) -> Path:
     options = section(settings.evaluation, "evaluation", "evaluate")
     prepared = PreparedFolder(settings.paths.folder("prepared"))
-    generated = open_pictures(settings.paths.folder("generated"), prepared)
+    generated = open_pictures(
+        settings.paths.folder("generated"),
+        prepared,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+    )
     folder = settings.paths.folder("evaluation")
     model = _model(generated, no_teacher=options.no_teacher)
     _check_goals(options, prepared)
     cohort = load_cohort(prepared, generated, labels=options.labels)
     swapped = _swapped(options.swapped, generated, prepared)
-    others = [
-        open_pictures(other.folder, prepared, name=other.name, table=other.table)
-        for other in options.others
-    ]
+    others = [open_other(other, prepared) for other in options.others]
     peers = {
         chosen.name: _peer(chosen, other, prepared, cohort)
         for chosen, other in zip(options.others, others, strict=True)
@@ -128,7 +130,10 @@ def _check_goals(options: Evaluation, prepared: PreparedFolder) -> None:
 
 def _plain_options(options: Evaluation) -> dict[str, Any]:
     """The settings on which results depend, but for networks and folders."""
-    elsewhere = ("judges", "extractors", "image_text", "others", "swapped", "workers", "batch_size")
+    elsewhere = (
+        "judges", "extractors", "image_text", "others", "swapped", "workers", "batch_size",
+        "encoding", "delimiter",
+    )  # fmt: skip
     tree: dict[str, Any] = to_tree(options)
     return {name: value for name, value in tree.items() if name not in elsewhere}
 

@@ -22,6 +22,7 @@ from arra_med.datasets.tables import Row, read_table
 from arra_med.errors import RequestError
 from arra_med.generation.folder import GeneratedFolder
 from arra_med.images import Crop, encode_png, fit
+from arra_med.settings import OtherPictures
 from arra_med.store import (
     MANIFEST,
     PARTIAL,
@@ -105,7 +106,13 @@ class OfferedPictures:
 
 
 def open_pictures(
-    folder: Path, prepared: PreparedFolder, *, name: str = "generated", table: Path | None = None
+    folder: Path,
+    prepared: PreparedFolder,
+    *,
+    name: str = "generated",
+    table: Path | None = None,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
 ) -> OfferedPictures:
     """A finished generated folder, or a plain folder of pictures with its table.
 
@@ -117,6 +124,8 @@ def open_pictures(
         prepared: whose prompts were drawn.
         name: of the generator, for messages and the report.
         table: of a plain folder, by default its ``pictures.csv``.
+        encoding: of that table.
+        delimiter: of that table; by its suffix if not given.
 
     Raises:
         FileNotFoundError: if there is neither, or the table is not there.
@@ -129,9 +138,11 @@ def open_pictures(
             "correct the path"
         )
     if (folder / MANIFEST).is_file():
-        if table is not None:
+        given = {"table": table, "encoding": encoding != "utf-8", "delimiter": delimiter}
+        if any(given.values()):
+            named = " and ".join(repr(option) for option, value in given.items() if value)
             raise RequestError(
-                f"{folder} holds what 'arra-med generate' wrote and needs no table: remove 'table'"
+                f"{folder} holds what 'arra-med generate' wrote and needs no table: remove {named}"
             )
         return _of_run(GeneratedFolder(folder), prepared, name)
     path = table or folder / TABLE
@@ -143,7 +154,12 @@ def open_pictures(
             f"{MANIFEST}) nor a table of its pictures (no {path}); the table needs the columns "
             "'key' and 'file'"
         )
-    rows = _read_rows(folder, path, prepared, name)
+    if not path.name.endswith(_SUFFIXES):
+        raise RequestError(f"{path}: expected a table ({', '.join(_SUFFIXES)})")
+    header, _ = read_table(path, encoding=encoding, delimiter=delimiter)
+    columns = ["key", "file", *(column for column in ("index", "prompt") if column in header)]
+    _, lines = read_table(path, columns=columns, encoding=encoding, delimiter=delimiter)
+    rows = _checked_rows(lines, folder, path, prepared, name)
     headers = [_header(folder / row["file"]) for row in rows]
     crop = _crop(prepared)
     oblong = sum(header is not None and header[0][0] != header[0][1] for header in headers)
@@ -166,6 +182,18 @@ def open_pictures(
         _size=prepared.image_size,
         _channels=_channels(prepared),
         _crop=crop,
+    )
+
+
+def open_other(chosen: OtherPictures, prepared: PreparedFolder) -> OfferedPictures:
+    """The pictures of one of ``evaluation.others``; see :func:`open_pictures`."""
+    return open_pictures(
+        chosen.folder,
+        prepared,
+        name=chosen.name,
+        table=chosen.table,
+        encoding=chosen.encoding,
+        delimiter=chosen.delimiter,
     )
 
 
@@ -233,14 +261,13 @@ def _words(
     return f"of {len(headers)} pictures, {'; '.join(parts)}" if parts else None
 
 
-def _read_rows(
-    folder: Path, path: Path, prepared: PreparedFolder, name: str
+def _checked_rows(
+    lines: Iterable[tuple[int, Row | None]],
+    folder: Path,
+    path: Path,
+    prepared: PreparedFolder,
+    name: str,
 ) -> list[dict[str, Any]]:
-    if not path.name.endswith(_SUFFIXES):
-        raise RequestError(f"{path}: expected a table ({', '.join(_SUFFIXES)})")
-    header, _ = read_table(path)
-    optional = [column for column in ("index", "prompt") if column in header]
-    _, lines = read_table(path, columns=["key", "file", *optional])
     prompts = dict(zip(prepared.keys, prepared.samples["prompt"].to_pylist(), strict=True))
     mistakes: dict[str, list[int]] = {}
     rows: list[dict[str, Any]] = []

@@ -93,7 +93,7 @@ def _of_configuration(
     from arra_med import config
     from arra_med.eval import picture_facts, preflight
     from arra_med.eval.cohort import check_rows
-    from arra_med.eval.plain_folder import open_pictures
+    from arra_med.eval.plain_folder import open_other, open_pictures
     from arra_med.settings import Settings
     from arra_med.store import PreparedFolder
 
@@ -101,19 +101,23 @@ def _of_configuration(
     prepared = PreparedFolder(settings.paths.folder("prepared"))
     ours = {"generated": settings.paths.folder("generated")}
     others: Sequence[OtherPictures] = ()
+    own_table: dict[str, Any] = {}
     if settings.evaluation is not None:
         others = settings.evaluation.others
+        own_table = {
+            "encoding": settings.evaluation.encoding,
+            "delimiter": settings.evaluation.delimiter,
+        }
         if settings.evaluation.swapped is not None:
             ours["swapped"] = settings.evaluation.swapped
     offered = {
-        name: open_pictures(folder, prepared, name=name)
+        name: open_pictures(
+            folder, prepared, name=name, **(own_table if name == "generated" else {})
+        )
         for name, folder in ours.items()
         if folder.is_dir()
     }
-    offered |= {
-        other.name: open_pictures(other.folder, prepared, name=other.name, table=other.table)
-        for other in others
-    }
+    offered |= {other.name: open_other(other, prepared) for other in others}
     for name, pictures in offered.items():
         if name != "swapped":  # whose prompts are others on purpose
             check_rows(prepared, pictures)

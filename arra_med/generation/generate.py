@@ -29,7 +29,7 @@ from arra_med.store import PartWriter, Shard
 logger = logging.getLogger(__name__)
 
 _NOT_IN_CONFIG = (
-    "prompt", "prompts", "key_column", "prompt_column",  # one hash says which prompts
+    "prompt", "prompts", "key_column", "prompt_column", "encoding", "delimiter",  # one hash says
     "image_tokenizer",  # the model's entry has its hash
     "batch_size", "compile",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from arra_med.datasets.tables import read_table
+from arra_med.datasets.tables import codec, read_table
 from arra_med.errors import RequestError
 from arra_med.schema import check_key
 from arra_med.settings import Generation
@@ -83,9 +83,10 @@ def _chosen(settings: Generation, prepared: Path) -> PromptSet:
         return numbered([settings.prompt], "one prompt")
     if settings.prompts is not None:
         path = settings.prompts
-        read = _from_text(path) if path.suffix == ".txt" else _from_table(path, settings)
-        return _checked(evenly(read, settings.limit), "text file" if path.suffix == ".txt" else
-                        "table", str(path))  # fmt: skip
+        is_text = path.suffix == ".txt"
+        read = _from_text(path, settings.encoding) if is_text else _from_table(path, settings)
+        kind = "text file" if is_text else "table"
+        return _checked(evenly(read, settings.limit), kind, str(path))
     folder = PreparedFolder(prepared)
     rows = evenly(folder.rows(settings.split), settings.limit)
     read = [Prompt(row["key"], row["prompt"]) for row in rows]
@@ -134,14 +135,20 @@ def evenly(items: Sequence[T], limit: int | None) -> list[T]:
     return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
 
 
-def _from_text(path: Path) -> list[Prompt]:
+def _from_text(path: Path, encoding: str) -> list[Prompt]:
     """One prompt a line; blank lines count for the numbering and are no prompts."""
     if not path.is_file():
         raise FileNotFoundError(f"no file of prompts at {path}")
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not at what Word or PDFs hold
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+        text = path.read_text(encoding=codec(encoding))
+    except UnicodeError as error:
+        raise RequestError(
+            f"{path} is not {encoding} text: set generation.encoding (often cp1252 or utf-16), or "
+            "save it as UTF-8"
+        ) from error
+    except LookupError as error:
+        raise RequestError(f"unknown encoding {encoding!r} for {path}") from error
+    lines = text.split("\n")  # not at what Word or PDFs hold
     return [Prompt(numbered_key(i), line.strip()) for i, line in enumerate(lines) if line.strip()]
 
 
@@ -152,10 +159,12 @@ def _from_table(path: Path, settings: Generation) -> list[Prompt]:
             f"generation.prompts {path}: expected a .txt file with one prompt a line, or a table "
             f"({', '.join(names)})"
         )
-    header, _ = read_table(path)
-    delimiter = None
-    if settings.prompt_column not in header and path.suffix != ".parquet":
-        other, _ = read_table(path, delimiter=";")  # as Excel writes it in much of Europe
+    encoding, delimiter = settings.encoding, settings.delimiter
+    header, _ = read_table(path, encoding=encoding, delimiter=delimiter)
+    absent = settings.prompt_column not in header
+    if absent and delimiter is None and path.suffix != ".parquet":
+        # as Excel writes it in much of Europe
+        other, _ = read_table(path, encoding=encoding, delimiter=";")
         if settings.prompt_column in other:
             header, delimiter = other, ";"
     wanted = [settings.prompt_column, *settings.carry]
@@ -163,7 +172,7 @@ def _from_table(path: Path, settings: Generation) -> list[Prompt]:
     if not keyed and settings.key_column != "key":
         wanted.append(settings.key_column)  # asked for by name: read_table says what is there
     columns = [*wanted, *([settings.key_column] if keyed else [])]
-    _, rows = read_table(path, columns=columns, delimiter=delimiter)
+    _, rows = read_table(path, columns=columns, encoding=encoding, delimiter=delimiter)
     prompts = []
     for index, (line, row) in enumerate(rows):
         if row is None:

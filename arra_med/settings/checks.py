@@ -1,6 +1,7 @@
 """Checks that several sections make of their fields."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 
@@ -24,6 +25,28 @@ def not_negative(settings: Any, *names: str) -> None:  # noqa: ANN401 - any sett
     ]
     if wrong:
         raise ValueError("; ".join(wrong))
+
+
+def text_table(settings: Any, file: Path | None) -> None:  # noqa: ANN401 - any settings dataclass
+    """Raise ``ValueError`` if ``encoding`` or ``delimiter`` has no effect, or is none.
+
+    Args:
+        settings: has both fields.
+        file: that they describe; ``None`` if its name is not known.
+    """
+    if settings.delimiter is not None and len(settings.delimiter) != 1:
+        raise ValueError("'delimiter' must be one character")
+    suffix = "" if file is None else file.suffix
+    useless = [
+        name
+        for name, given, without in (
+            ("encoding", settings.encoding != "utf-8", (".parquet",)),
+            ("delimiter", settings.delimiter is not None, (".parquet", ".txt")),
+        )
+        if given and suffix in without
+    ]
+    if useless:
+        raise ValueError(f"{' and '.join(useless)} without effect on a {suffix} file: remove it")
 
 
 MOST_GUIDANCE = 1e4

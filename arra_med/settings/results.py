@@ -6,7 +6,7 @@ from typing import Literal
 
 from arra_med.config import PluginConfig, plugins_field
 from arra_med.registry import EXTRACTORS, IMAGE_TEXT_ENCODERS, JUDGES
-from arra_med.settings.checks import not_negative, positive, sampling
+from arra_med.settings.checks import not_negative, positive, sampling, text_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,9 @@ class Generation:
         key_column: of the table, with each prompt's key; without such a column prompts are
             numbered.
         prompt_column: of the table.
+        encoding: of the file of prompts, unless it is Parquet.
+        delimiter: of a text table of prompts; by default a tab for ``.tsv``, and otherwise a comma,
+            or a semicolon where that gives the column of prompts.
         carry: further columns of the table that ``generations.parquet`` repeats (labels, say).
         split: which split's prompts, if they are a prepared folder's.
         limit: at most so many prompts, taken evenly; all if not given.
@@ -73,6 +76,8 @@ class Generation:
     prompts: Path | None = None
     key_column: str = "key"
     prompt_column: str = "prompt"
+    encoding: str = "utf-8"
+    delimiter: str | None = None
     carry: tuple[str, ...] = ()
     split: Literal["train", "validate", "test"] = "test"
     limit: int | None = None
@@ -108,6 +113,9 @@ class Generation:
             raise ValueError("give one of 'prompt' and 'prompts' (a file), not both")
         if self.carry and (self.prompts is None or self.prompts.suffix == ".txt"):
             raise ValueError("carry names columns of a table of prompts: give one, or remove it")
+        if self.prompts is None and (self.encoding != "utf-8" or self.delimiter is not None):
+            raise ValueError("encoding and delimiter are those of a file of 'prompts': give one")
+        text_table(self, self.prompts)
         if self.diffusers is not None:
             self._check_diffusers()
 
@@ -136,12 +144,16 @@ class OtherPictures:
         folder: what ``generate`` wrote, or any folder of pictures with a CSV table beside them.
         table: the CSV table of a plain folder: columns ``key`` and ``file``, and ``index`` where a
             prompt has several pictures; by default the folder's ``pictures.csv``.
+        encoding: of that table.
+        delimiter: of that table; by its suffix if not given.
         no_teacher: its generator was aligned to no teacher, where the pictures do not say so.
     """
 
     name: str
     folder: Path
     table: Path | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
     no_teacher: bool = False
 
     def __post_init__(self) -> None:
@@ -149,6 +161,7 @@ class OtherPictures:
             raise ValueError("name must not be empty: the report shows it")
         if self.name == THIS_RUN:
             raise ValueError(f"name is {THIS_RUN!r}, as the run's own pictures are called")
+        text_table(self, self.table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +235,8 @@ class Evaluation:
         others: other generators' pictures of the same prompts, compared with the run's own.
         swapped: folder of pictures drawn with ``generation.swap_sides``, for the test of sides.
         memorisation: see :class:`Memorisation`.
+        encoding: of the ``pictures.csv`` of the run's own pictures, if they are a plain folder.
+        delimiter: of that table; a comma if not given.
         no_teacher: the run's generator was aligned to no teacher, where its pictures do not say so
             themselves, as those of a plain folder or of a pipeline. Without it no network counts as
             independent of such a generator.
@@ -244,6 +259,8 @@ class Evaluation:
     others: tuple[OtherPictures, ...] = ()
     swapped: Path | None = None
     memorisation: Memorisation = field(default_factory=Memorisation)
+    encoding: str = "utf-8"
+    delimiter: str | None = None
     no_teacher: bool = False
     goals: tuple[Goal, ...] = ()
     labels: Literal["dataset", "prompt"] = "dataset"
@@ -264,6 +281,7 @@ class Evaluation:
             )
         if self.workers is not None:
             not_negative(self, "workers")
+        text_table(self, None)
         if not self.judges or not self.extractors:
             raise ValueError("name at least one of 'judges' and one of 'extractors'")
         names = [other.name for other in self.others]

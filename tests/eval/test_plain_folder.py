@@ -10,10 +10,11 @@ from PIL import Image
 from arra_med.datasets.base import UnreadableImage
 from arra_med.errors import RequestError
 from arra_med.eval.cohort import load_cohort
-from arra_med.eval.plain_folder import open_pictures
+from arra_med.eval.plain_folder import open_other, open_pictures
 from arra_med.generation.folder import GENERATIONS_SCHEMA, image_name
 from arra_med.images import decode_png, encode_png, fit
 from arra_med.schema import Sample
+from arra_med.settings import OtherPictures
 from arra_med.store import PartWriter
 from tests.prepared import save_prepared
 
@@ -196,6 +197,21 @@ def test_folders_that_are_not_there_or_have_no_table(prepared, tmp_path, peer):
         open_pictures(peer, prepared, table=peer / "list.txt")
 
 
+def test_a_table_of_another_encoding_and_delimiter(prepared, peer):
+    four(peer)
+    (peer / "ä.png").write_bytes((peer / "2.png").read_bytes())
+    text = "key;file\np2/s2;ä.png\np3/s3;3.png\n"
+    (peer / "pictures.csv").write_bytes(text.encode("cp1252"))
+    with pytest.raises(RequestError, match=r"not utf-8: byte 0xe4 in line 2. Set encoding"):
+        open_pictures(peer, prepared)
+    with pytest.raises(RequestError, match='set delimiter: ";"'):
+        open_pictures(peer, prepared, encoding="cp1252")
+    other = OtherPictures(name="peer", folder=peer, encoding="cp1252", delimiter=";")
+    assert [row["file"] for row in open_other(other, prepared).rows] == ["ä.png", "3.png"]
+    with pytest.raises(ValueError, match=r"delimiter without effect on a \.parquet file"):
+        OtherPictures(name="peer", folder=peer, table=peer / "t.parquet", delimiter=";")
+
+
 def test_unreadable_pictures_raise_when_they_are_read(prepared, peer):
     """Opening reads headers alone; whoever reads the pictures counts those that fail."""
     four(peer)
@@ -226,8 +242,10 @@ def test_a_generated_folder_of_the_same_size_is_left_as_it_is(prepared, tmp_path
     assert (found.kind, found.resized) == ("run", None)
     assert found.png(found.rows[0]) == (tmp_path / "run" / found.rows[0]["file"]).read_bytes()
     assert found.manifest["config"]["model"] == {"name": "run", "teacher": None}
-    with pytest.raises(RequestError, match="needs no table"):
+    with pytest.raises(RequestError, match="needs no table: remove 'table'"):
         open_pictures(tmp_path / "run", prepared, table=tmp_path / "pictures.csv")
+    with pytest.raises(RequestError, match="needs no table: remove 'encoding' and 'delimiter'"):
+        open_pictures(tmp_path / "run", prepared, encoding="cp1252", delimiter=";")
 
 
 def test_a_generated_folder_of_another_size_is_resized_only_as_a_whole(prepared, tmp_path):

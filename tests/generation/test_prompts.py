@@ -37,6 +37,42 @@ def test_a_table_of_semicolons_is_read(tmp_path: Path) -> None:
     assert read(prompts=tmp_path / "p.csv") == [("a", "clear, no edema.")]
 
 
+def test_other_encodings_and_delimiters_are_read_when_they_are_set(tmp_path: Path) -> None:
+    expected = [("a", "Erguß links."), ("b", "clear, dry.")]
+    text = "key|prompt\na|Erguß links.\nb|clear, dry.\n"
+    (tmp_path / "t.csv").write_bytes(text.encode("cp1252"))
+    assert read(prompts=tmp_path / "t.csv", delimiter="|", encoding="cp1252") == expected
+    (tmp_path / "t.tsv").write_bytes(text.replace("|", "\t").encode("utf-16"))
+    assert read(prompts=tmp_path / "t.tsv", encoding="utf-16") == expected
+    (tmp_path / "t.csv").write_bytes(text.replace("|", ";").encode("cp1252"))
+    assert read(prompts=tmp_path / "t.csv", encoding="cp1252") == expected
+    (tmp_path / "p.txt").write_bytes("Erguß links.\n".encode("cp1252"))
+    found = read(prompts=tmp_path / "p.txt", encoding="cp1252")
+    assert found == [("prompt-00001", "Erguß links.")]
+    with pytest.raises(RequestError, match="unknown encoding 'utf-99'"):
+        read(prompts=tmp_path / "p.txt", encoding="utf-99")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": ";"}, "those of a file of 'prompts'"),
+        ({"encoding": "cp1252"}, "those of a file of 'prompts'"),
+        ({"prompts": Path("p.txt"), "delimiter": ";"}, "delimiter without effect on a .txt file"),
+        (
+            {"prompts": Path("p.parquet"), "delimiter": ";", "encoding": "cp1252"},
+            "encoding and delimiter without effect on a .parquet file",
+        ),
+        ({"prompts": Path("p.csv"), "delimiter": ";;"}, "'delimiter' must be one character"),
+    ],
+)
+def test_encoding_and_delimiter_without_an_effect_are_refused(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Generation(**options)
+
+
 def test_tables_bring_keys_and_further_columns(export: Path, run: Run, tmp_path: Path) -> None:
     table = pd.DataFrame({"id": ["a/1", "b"], "text": ["clear.", "edema."], "Edema": [0, 1]})
     table.to_csv(tmp_path / "t.csv", index=False)
@@ -75,7 +111,8 @@ def test_evenly_keeps_the_ends() -> None:
     ("name", "content", "message"),
     [
         ("p.txt", "\n \n", "holds no prompts"),
-        ("p.txt", b"\xff\xfe", "not UTF-8"),
+        ("p.txt", b"\xff\xfe", "not utf-8 text: set generation.encoding"),
+        ("t.csv", "key\tprompt\na\tsecret\n", r'separated by a tab.*set delimiter: "\\t"'),
         ("p.doc", "clear.", "expected a .txt file"),
         ("t.csv", "key,prompt\na,clear.\na,edema.\n", r"1 keys are there more than once.*'a'"),
         ("t.csv", "key,prompt\na,\nb,secret\n", r"1 of 2 prompts are empty, first \['a'\]"),
