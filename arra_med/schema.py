@@ -84,6 +84,8 @@ class Sample:
         text_source: path of its report relative to the reports' root; ``""`` if its text stands in
             a table. Not stored.
         edits: clean-up of the text, kind → how often it was applied. Counted, not stored.
+        names: column of the source's table → the name or number in it that identifies somebody:
+            replaced in the text, searched for, and not stored.
     """
 
     key: str
@@ -98,6 +100,7 @@ class Sample:
     source: str
     text_source: str = ""
     edits: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +112,14 @@ class Exclusion:
         source: path relative to the dataset's root, or ``""``.
         reason: a short fixed code (``no-prompt``, ``view-not-wanted``, ``unreadable-image`` …).
         detail: one sentence for a person; never report text.
+        names: as a sample's; replaced in ``item`` and ``source``, and not stored.
     """
 
     item: str
     source: str
     reason: str
     detail: str
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def labels_type(label_names: Sequence[str]) -> pa.DataType:

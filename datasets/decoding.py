@@ -35,8 +35,9 @@ class Decoded:
         row: its row of ``samples.parquet``.
         png: its picture at the training size.
         edits: clean-up of its text and identifiers replaced in it, kind → count.
-        identifiers: what its header holds about the patient, for the scan of the folder.
-        leaks: identifiers of its own header that stand in the row all the same.
+        identifiers: what its header, and columns of names, hold about the patient, for the scan of
+            the folder.
+        leaks: those of its own that stand in the row all the same.
     """
 
     row: dict[str, Any]
@@ -103,12 +104,15 @@ class Decoder:
             reason, detail = "unreadable-image", f"the reader failed ({type(error).__name__})"
             logger.warning("an item's reader failed with %s", type(error).__name__)
         return self._listed(
-            Exclusion(item=item.key, source=item.source, reason=reason, detail=detail)
+            Exclusion(
+                item=item.key, source=item.source, reason=reason, detail=detail, names=item.names
+            )
         )
 
     def _decode(self, sample: Sample) -> Decoded:
         picture = self.adapter.read(sample)
-        redactor = privacy.Redactor(picture.identifiers, self.allow)
+        identifiers = (*picture.identifiers, *privacy.column_identifiers(sample.names))
+        redactor = privacy.Redactor(identifiers, self.allow)
         redact: Callable[[str], str] = redactor if self.whitelist else str
         sample = self.adapter.complete(sample, redact)
         if self.key is not None:
@@ -127,14 +131,17 @@ class Decoder:
                 **{f"edits.{name}": count for name, count in sample.edits.items()},
                 **{f"redacted.{tag}": count for tag, count in redactor.counts.items()},
             },
-            identifiers=picture.identifiers if self.scan else (),
+            identifiers=identifiers if self.scan else (),
             leaks=leaks,
         )
 
     def _listed(self, exclusion: Exclusion) -> Exclusion:
-        """An exclusion whose words and paths name nobody of whom its picture's header tells."""
-        if self.scan and exclusion.source:
-            redactor = privacy.Redactor(self.adapter.identifiers(exclusion.source), self.allow)
+        """An exclusion whose words and paths name nobody of whom its picture's header, or a column
+        of names, tells."""
+        if self.scan and (exclusion.source or exclusion.names):
+            header = self.adapter.identifiers(exclusion.source) if exclusion.source else ()
+            columns = privacy.column_identifiers(exclusion.names)
+            redactor = privacy.Redactor((*header, *columns), self.allow)
             exclusion = replace(
                 exclusion, item=redactor(exclusion.item), source=redactor(exclusion.source)
             )

@@ -5,7 +5,6 @@ Every item the adapter finds ends as one row of ``samples.parquet`` (with its pi
 their pictures are ever all in memory. A dataset card describes the finished folder.
 """
 
-import dataclasses
 import itertools
 import json
 import logging
@@ -393,4 +392,5 @@ def _scratch(name: str, index: int, suffix: str) -> str:
 
 
 def _json_line(exclusion: Exclusion) -> str:
-    return json.dumps(dataclasses.asdict(exclusion), sort_keys=True, ensure_ascii=False) + "\n"
+    line = {name: getattr(exclusion, name) for name in ("item", "source", "reason", "detail")}
+    return json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n"

@@ -110,9 +110,9 @@ class Table(DatasetAdapter):
         for line in self._lines.lines():
             item = self._item(line, conflicting)
             if isinstance(item, Sample) and item.source in used:
-                item = _excluded(line, "duplicate-image", "an earlier row has this picture")
+                item = self._excluded(line, "duplicate-image", "an earlier row has this picture")
             elif isinstance(item, Sample) and item.key in keys:
-                item = _excluded(
+                item = self._excluded(
                     line,
                     "duplicate-key",
                     "an earlier row has this key"
@@ -190,10 +190,10 @@ class Table(DatasetAdapter):
     def _item(self, line: Line, conflicting: set[str]) -> Sample | Exclusion:
         options, row, source = self.options, line.row, line.source
         if row is None:
-            return _excluded(line, *line.problem)
+            return self._excluded(line, *line.problem)
         if not source:
             named = bool(row[options.image])
-            return _excluded(
+            return self._excluded(
                 line,
                 "outside-image-root" if named else "missing-image",
                 "its path leads out of image_root; set image_root to a folder that holds all"
@@ -201,20 +201,20 @@ class Table(DatasetAdapter):
                 else f"column {options.image!r} is empty",
             )
         if not isinstance(self._lines, PictureFiles) and not is_file(self._root / source):
-            return _excluded(line, "missing-image", "there is no such file below image_root")
+            return self._excluded(line, "missing-image", "there is no such file below image_root")
         if source in conflicting:
-            return _excluded(
+            return self._excluded(
                 line, "conflicting-patients", "rows of different patients claim this picture"
             )
         if options.patient is not None and says_no_value(row[options.patient]):
-            return _excluded(line, "no-patient", f"column {options.patient!r} is empty")
+            return self._excluded(line, "no-patient", f"column {options.patient!r} is empty")
         view = views.normalise_view(row[options.view]) if options.view is not None else None
         problem = self._view_problem(view)
         if problem is not None:
-            return _excluded(line, *problem)
+            return self._excluded(line, *problem)
         column = options.prompt or options.text or options.report
         if column is not None and (not has_words(row[column]) or says_no_value(row[column])):
-            return _excluded(line, "no-prompt", f"column {column!r} has no words")
+            return self._excluded(line, "no-prompt", f"column {column!r} has no words")
         return self._sample(line, row, view, "" if column is None else row[column])
 
     def _view_problem(self, view: str | None) -> tuple[str, str] | None:
@@ -246,13 +246,13 @@ class Table(DatasetAdapter):
         try:
             key = key_from_path(line.source) if given is None else check_key(given)
         except ValueError:
-            return _excluded(line, "unusable-key", "its key holds other than A-Z 0-9 . _ + -")
+            return self._excluded(line, "unusable-key", "its key holds other than A-Z 0-9 . _ + -")
         named = options.study is not None and not says_no_value(row[options.study])
         study = row[options.study] if options.study is not None and named else key
         patient = row[options.patient] if options.patient is not None else study
         split = self._split(row, patient)
         if split is None:
-            return _excluded(
+            return self._excluded(
                 line, "unknown-split", f"column {options.split!r} is not train, validate or test"
             )
         suffix = options.text_suffix or options.report_suffix
@@ -268,6 +268,21 @@ class Table(DatasetAdapter):
             modality=options.modality,
             source=line.source,
             text_source="" if suffix is None else without_suffix(line.source) + suffix,
+            names=self._names(row),
+        )
+
+    def _names(self, row: Row) -> dict[str, str]:
+        """What identifies a person in a row, by column."""
+        columns = self.options.name_columns
+        return {column: row[column] for column in columns if not says_no_value(row[column])}
+
+    def _excluded(self, line: Line, reason: str, detail: str) -> Exclusion:
+        return Exclusion(
+            item=line.name,
+            source=line.source,
+            reason=reason,
+            detail=detail,
+            names={} if line.row is None else self._names(line.row),
         )
 
     def _split(self, row: Row, patient: str) -> Split | None:
@@ -308,6 +323,11 @@ def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
     for name, default in (("image", "image"), ("delimiter", None)):
         if getattr(options, name) != default:
             raise RequestError(f"{name!r} does nothing to a folder such as {options.file}")
+    if tags := [name for name in options.name_columns if name not in dicom_folder.PATH_COLUMNS]:
+        raise RequestError(
+            f"'name_columns' names {', '.join(tags)}: what headers say of a person is replaced "
+            f"without it; of a folder it can name {', '.join(dicom_folder.PATH_COLUMNS)}"
+        )
     columns = options.columns()
     dicom_folder.check_tags(columns, options.allow_tags)
     suffixes = [one for one in (options.text_suffix, options.report_suffix) if one is not None]
@@ -344,7 +364,3 @@ def _refuse_ids_as_numbers(
                 f"all, as in {next(iter(twice.values()))}: a '.0' behind, or zeros in front): each "
                 f"would be taken for two. {_AS_TEXT}"
             )
-
-
-def _excluded(line: Line, reason: str, detail: str) -> Exclusion:
-    return Exclusion(item=line.name, source=line.source, reason=reason, detail=detail)

@@ -46,6 +46,10 @@ class TableOptions:
         patient: column with patient ids; without it every picture is its own patient.
         study: column with study ids.
         key: column with unique printable ids; made from the picture's path if not given.
+        name_columns: columns with names, numbers and birth dates of persons (patients, readers):
+            what a row holds there is replaced by ``___`` in its own text, and searched for in the
+            finished folder, as if it stood in the picture's header. Family and given name in two
+            columns are to be named one after the other.
         split: column with train / validate / test (usual spellings); otherwise by patient.
         split_shares: of train, validate and test, if there is no split column.
         split_seed: key of the hash, if there is no split column.
@@ -82,6 +86,7 @@ class TableOptions:
     patient: str | None = None
     study: str | None = None
     key: str | None = None
+    name_columns: tuple[str, ...] = ()
     split: str | None = None
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
@@ -135,6 +140,9 @@ class TableOptions:
             ),
             "a suffix starts with a dot, such as .txt": any(
                 len(suffix) < 2 or suffix[0] != "." or "/" in suffix for suffix in suffixes
+            ),
+            "'name_columns' must not name the column of texts": any(
+                name in (self.text, self.prompt, self.report) for name in self.name_columns
             ),
             "'views' needs a 'view' column": self.views is not None and self.view is None,
             "give 'labels' or 'label_column', not both": (
@@ -200,4 +208,6 @@ class TableOptions:
                 roles.setdefault(column, []).append(role)
         for column in self.label_columns():
             roles.setdefault(column, []).append("labels")
+        for column in self.name_columns:
+            roles.setdefault(column, []).append("name_columns")
         return roles

@@ -65,6 +65,11 @@ class Ingest:
             raise ValueError(f"size is the side in pixels, at most {_LARGEST:,}, got {self.size:,}")
         if self.workers is not None:
             not_negative(self, "workers")
+        if not self.privacy.whitelist and getattr(self.dataset.options, "name_columns", None):
+            raise ValueError(
+                "dataset.name_columns are replaced in texts, and privacy.whitelist: false replaces "
+                "nothing: remove one of the two"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@
 
 from arra_med.datasets.privacy import findings
 from arra_med.datasets.privacy.folder_scan import scan_folder
+from arra_med.datasets.privacy.identifiers import column_identifiers
 from arra_med.datasets.privacy.pseudonyms import (
     KEY_VARIABLE,
     check_tags,
@@ -25,6 +26,7 @@ __all__ = [
     "Redactor",
     "Watch",
     "check_tags",
+    "column_identifiers",
     "findings",
     "key_fingerprint",
     "leak_message",

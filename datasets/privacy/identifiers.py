@@ -5,8 +5,9 @@ name a person or an examination, every person name (VR PN) anywhere, and their l
 PNG and JPEG comments. Values are only ever compared with what would be written, never written.
 """
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from PIL import Image
@@ -81,6 +82,9 @@ _PICTURE: dict[str, Kind] = {
     "mrn": "id", "patientbirthdate": "date", "birthdate": "date", "dob": "date",
 }  # fmt: skip
 
+_DATE_COLUMN = "date column "  # a tag starts so
+_DATE_VALUE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d)")
+
 _MAX_ELEMENTS, _MAX_DEPTH = 20_000, 8
 _MAX_SEQUENCE, _MAX_VALUE, _MAX_VALUES = 1 << 20, 1024, 64
 _ONE_TEXT = frozenset({"LT", "ST", "UT"})  # value representations where a backslash is one
@@ -89,7 +93,9 @@ _ONE_TEXT = frozenset({"LT", "ST", "UT"})  # value representations where a backs
 def kind_of(tag: str) -> Kind:
     """How values of an identifier's tag are to be looked for."""
     source, _, rest = tag.partition(" ")
-    if source in ("private", "unknown"):
+    if tag.startswith(_DATE_COLUMN):
+        return "date"
+    if source in ("private", "unknown", "column", "columns"):
         return "name"
     if rest:
         return _PICTURE.get(rest.replace(" ", "").replace("_", "").lower(), "free")
@@ -219,6 +225,33 @@ def image_identifiers(picture: Image.Image) -> tuple[Identifier, ...]:
         for reading in (text, as_utf8(text))
         for value in _values(reading)
     )
+
+
+def column_identifiers(names: Mapping[str, str]) -> tuple[Identifier, ...]:
+    """What columns of a table say about a person, called ``column <name>``.
+
+    A date is looked for in every spelling and order, as a birth date of a header is.
+    Neighbouring columns of words may be one person's family and given name, so they are also taken
+    together: everyday words (Hill, Grace) are told from ordinary text only as a whole name.
+
+    Args:
+        names: column → value, as :class:`arra_med.schema.Sample` has them.
+    """
+    each = [
+        Identifier(f"{_DATE_COLUMN if _DATE_VALUE.match(value) else 'column '}{column}", value)
+        for column, value in names.items()
+    ]
+    together = [
+        Identifier(f"columns {one}, {two}", f"{names[one]}^{names[two]}")
+        for one, two in itertools.pairwise(names)
+        if not any(character.isdigit() for character in names[one] + names[two])
+    ]
+    return (*each, *together)
+
+
+def is_column(tag: str) -> bool:
+    """Whether an identifier stood in a column of a table rather than in a header."""
+    return tag.startswith(("column ", "columns ", _DATE_COLUMN))
 
 
 def _distinct(found: Iterable[Identifier]) -> tuple[Identifier, ...]:

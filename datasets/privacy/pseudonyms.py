@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydicom.datadict import keyword_dict, tag_for_keyword
 
 from arra_med.datasets.privacy.folder_scan import IMAGE_METADATA
-from arra_med.datasets.privacy.identifiers import kind_of
+from arra_med.datasets.privacy.identifiers import is_column, kind_of
 from arra_med.datasets.privacy.redaction import Leak
 from arra_med.errors import RequestError, did_you_mean
 from arra_med.schema import Exclusion, Sample
@@ -162,19 +162,34 @@ def leak_message(leaks: Iterable[Leak], table: Path) -> str:
     tags = sorted({leak.tag for leak in counts})
     remedies = []
     named = [tag for tag in tags if tag != IMAGE_METADATA]
+    of_headers = [tag for tag in named if not is_column(tag)]
     if named:
-        ids = [tag for tag in named if kind_of(tag) in ("id", "uid")] or named[:1]
-        remedies += [
-            "replace ids by keyed hashes (ingest.privacy.hash_ids=true, if it is off)",
-            f"allow tags that hold pseudonyms already (ingest.privacy.allow=[{', '.join(ids)}])",
+        remedies.append("replace ids by keyed hashes (ingest.privacy.hash_ids=true, if it is off)")
+    if of_headers:
+        ids = [tag for tag in of_headers if kind_of(tag) in ("id", "uid")] or of_headers[:1]
+        remedies.append(
+            f"allow tags that hold pseudonyms already (ingest.privacy.allow=[{', '.join(ids)}])"
+        )
+    if named != of_headers:
+        remedies.append("take columns that identify nobody out of ingest.dataset.name_columns")
+    if named:
+        remedies.append(
             "remove names and numbers from reports and file names, with "
-            "ingest.privacy.whitelist=true if it is off",
-        ]
+            "ingest.privacy.whitelist=true if it is off"
+        )
     if IMAGE_METADATA in tags:
         remedies.append("delete the folder and ingest again, so that pictures hold pixels only")
+    sources = " and ".join(
+        words
+        for words, given in (
+            ("the pictures' own headers", len(of_headers) == len(named) or of_headers),
+            ("columns of names", len(of_headers) < len(named)),
+        )
+        if given
+    )
     more = f"; and {len(listed) - 20} more" if len(listed) > 20 else ""
     return (
-        "identifiers from the pictures' own headers would stand in the output, so it is not "
+        f"identifiers from {sources} would stand in the output, so it is not "
         f"finished: {'; '.join(listed[:20])}{more}. {table} says in which rows (and not what). To "
         f"do: {', or '.join(remedies)}. Then delete the output folder, in which they may stand, "
         "and ingest again"

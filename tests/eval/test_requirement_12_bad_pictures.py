@@ -291,6 +291,14 @@ def test_the_verb_on_a_configuration(prepared, plain, tmp_path, capsys):
     assert [folder["name"] for folder in told["folders"]] == ["peer", "prepared"]
     assert told["not_there"] == ["generated"]
     assert told["failures"]["peer"] == ["1 picture is equal to a training picture, pixel for pixel"]
+    (plain / "pictures.csv").write_text("key;file\np6/s6;a.png\np7/s7;below/b.tiff\n")
+    own = [f"paths.generated={plain}", "evaluation.others=[]"]
+    with pytest.raises(RequestError, match='set delimiter: ";"'):
+        run_verb(config, *own)
+    with pytest.raises(WorkError, match="in: generated"):
+        run_verb(config, *own, 'evaluation.delimiter=";"', "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert [folder["name"] for folder in told["folders"]] == ["generated", "prepared"]
     write_generated(tmp_path / "drawn", {6: b"no picture"})
     with pytest.raises(WorkError, match="in: generated"):
         run_verb(config, f"paths.generated={tmp_path / 'drawn'}", "evaluation.others=[]")
