@@ -84,6 +84,8 @@ class Table(DatasetAdapter):
             _refuse_ids_as_numbers(options.file, columns, self._rows)
         self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
+        self._view_names = {views.folded(n): view for n, view in options.view_names.items()}
+        self._refuse_unused_view_names()
         self._views = self._wanted_views()
         if isinstance(self._lines, PictureFiles):
             self.id_tags = identifiers.ID_TAGS & {
@@ -181,8 +183,7 @@ class Table(DatasetAdapter):
             if name is not None and not views.is_known(name):
                 own.add(name)
         if own:
-            column = self.options.view or ""
-            own -= {views.normalise_view(row[column]) or "" for _, row in self._rows()}
+            own -= {self._view(row) or "" for _, row in self._rows()}
         if own or not wanted or None in wanted:  # unknown and unused, or empty: say what is wrong
             views.wanted_views(sorted(own) or self.options.views)
         return tuple(name for name in wanted if name is not None)
@@ -208,7 +209,7 @@ class Table(DatasetAdapter):
             )
         if options.patient is not None and says_no_value(row[options.patient]):
             return self._excluded(line, "no-patient", f"column {options.patient!r} is empty")
-        view = views.normalise_view(row[options.view]) if options.view is not None else None
+        view = self._view(row)
         problem = self._view_problem(view)
         if problem is not None:
             return self._excluded(line, *problem)
@@ -216,6 +217,24 @@ class Table(DatasetAdapter):
         if column is not None and (not has_words(row[column]) or says_no_value(row[column])):
             return self._excluded(line, "no-prompt", f"column {column!r} has no words")
         return self._sample(line, row, view, "" if column is None else row[column])
+
+    def _view(self, row: Row) -> str | None:
+        """The view that a row's cell says, or means by ``view_names``."""
+        if self.options.view is None:
+            return None
+        cell = row[self.options.view]
+        return views.normalise_view(self._view_names.get(views.folded(cell), cell))
+
+    def _refuse_unused_view_names(self) -> None:
+        unused, column = set(self._view_names), self.options.view
+        if unused and column is not None:
+            unused -= {views.folded(row[column]) for _, row in self._rows()}
+        if unused:
+            names = [name for name in self.options.view_names if views.folded(name) in unused]
+            raise RequestError(
+                f"view_names: no cell of column {column!r} says {', '.join(map(repr, names))}: "
+                "write it as it stands there, or remove it"
+            )
 
     def _view_problem(self, view: str | None) -> tuple[str, str] | None:
         options = self.options
@@ -231,8 +250,8 @@ class Table(DatasetAdapter):
             name = next((v for v in views.VIEWS if [v.lower()] == near), None)
             nearest = "" if name is None else f", the nearest is {name}"
             detail = (
-                f"column {options.view!r} holds no known view{nearest}; if it is one, name it in "
-                "'views'"
+                f"column {options.view!r} holds no known view{nearest}; if it is one, say in "
+                "'view_names' which, or name it in 'views'"
             )
             return "unknown-view", detail
         if self._views is not None:

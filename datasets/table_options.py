@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from arra_med.datasets import reports, splits
+from arra_med.datasets import reports, splits, views
 from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
 from arra_med.errors import RequestError, did_you_mean
@@ -42,6 +42,8 @@ class TableOptions:
         view: column with view positions.
         views: which views become samples; all known ones if not given. Names that only this
             archive uses are taken too.
+        view_names: values of the view column → the views they mean, such as ``{p.a.: PA, seitlich:
+            lateral}``, in any capitals; what is not named is read as it stands.
         missing_view: rows with an empty view: excluded, or prompted without one.
         patient: column with patient ids; without it every picture is its own patient.
         study: column with study ids.
@@ -82,6 +84,7 @@ class TableOptions:
     clean_up: CleanUp = CleanUp()  # noqa: RUF009 - frozen
     view: str | None = None
     views: tuple[str, ...] | None = None
+    view_names: dict[str, str] = field(default_factory=dict)
     missing_view: Literal["exclude", "prompt-without-view"] = "exclude"
     patient: str | None = None
     study: str | None = None
@@ -107,6 +110,7 @@ class TableOptions:
         if problems:
             raise RequestError("; ".join(problems))
         self._check_sections()
+        self._check_view_names()
         fields = ("view", "text") if self.view is not None else ("text",)
         reports.check_template(self.template(), fields=fields)
         reports.check_template(self.template_without_view(), fields=("text",))
@@ -145,6 +149,10 @@ class TableOptions:
                 name in (self.text, self.prompt, self.report) for name in self.name_columns
             ),
             "'views' needs a 'view' column": self.views is not None and self.view is None,
+            "'view_names' needs a 'view' column": bool(self.view_names) and self.view is None,
+            "'view_names' must differ in more than capitals": (
+                len({views.folded(name) for name in self.view_names}) < len(self.view_names)
+            ),
             "give 'labels' or 'label_column', not both": (
                 bool(self.labels) and self.label_column is not None
             ),
@@ -172,6 +180,17 @@ class TableOptions:
                 )
             if not header.strip() or set(header) & set(":\n"):
                 raise RequestError(f"headers: {header!r} must be words without a colon")
+
+    def _check_view_names(self) -> None:
+        own = {views.normalise_view(view) for view in self.views or ()}
+        for name, meant in self.view_names.items():
+            view = views.normalise_view(meant)
+            known = self.modality != "cxr" or view in own or (view and views.is_known(view))
+            if view is None or not known:
+                raise RequestError(
+                    f"view_names: {name!r} stands for {meant!r}, which is none of "
+                    f"{', '.join(views.VIEWS)}{did_you_mean(meant, views.VIEWS)}"
+                )
 
     def template(self) -> str:
         """The prompt template, given or default."""

@@ -90,6 +90,11 @@ def normalise_view(text: str | None) -> str | None:
     return None if plain in _UNKNOWN else _CANONICAL.get(plain, name)
 
 
+def folded(text: str) -> str:
+    """An archive's own name of a view, for comparison: capitals and spaces do not matter."""
+    return " ".join(text.split()).casefold()
+
+
 def is_known(view: str) -> bool:
     """Whether a normalised view is one of the table's."""
     return view in _SPELLINGS

@@ -201,6 +201,7 @@ def test_own_split_keeps_a_patient_together(root):
         (FILMS.replace(",", ";"), {}, r"separated by ';', not by a comma: set delimiter: \";\""),
         (FILMS.replace(",", "\t"), {}, r"separated by a tab, not by a comma"),
         (FILMS, {"views": ("PA",)}, "needs a 'view' column"),
+        (FILMS, {"view_names": {"ap": "AP"}}, "'view_names' needs a 'view' column"),
         (FILMS, {"prompt_template": "{view}, {text}"}, "no other places than {text}"),
         (FILMS, {"split_shares": (1.0, 1.0, 0.0)}, "sum to 1"),
     ],
@@ -260,6 +261,35 @@ def test_real_films(real_data):
     samples = [i for i in found if isinstance(i, Sample)]
     assert {i.view for i in samples} == {"PA", "AP", "lateral"}
     assert all(adapter.read(i).pixels.ndim == 2 for i in samples[::7])
+
+
+def test_an_archive_s_own_names_of_views_are_mapped(root):
+    text = "file,report,view\na.png,x,P.A.  stehend\nb.png,x,Seitlich\nc.png,x,ap\n"
+    names = {"p.a. Stehend": "pa", "seitlich": "lateral", "AP": "frontal"}
+    found = list(table(root, text, view="view", view_names=names).items())
+    assert [item.view for item in found] == ["PA", "lateral", "frontal"]
+    wanted = table(root, text, view="view", view_names=names, views=("frontal",))
+    assert outcomes(wanted) == ["view-not-wanted", "view-not-wanted", "c"]
+    bedside = {"view_names": names | {"AP": "bedside"}, "views": ("bedside", "PA")}
+    own = table(root, text, view="view", **bedside)
+    assert [getattr(item, "view", None) for item in own.items()] == ["PA", None, "BEDSIDE"]
+    empty = text.replace("ap\n", "\n")
+    found = list(table(root, empty, view="view", view_names={"": "AP"}).items())
+    assert getattr(found[-1], "view", None) == "AP"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"seitlich": "laterl"}, r"'seitlich' stands for 'laterl', which is none of PA.*'lateral'"),
+        ({"seitlich": "nan"}, "stands for 'nan', which is none of"),
+        ({"LL": "lateral", "LLL": "PA"}, "no cell of column 'view' says 'LLL': write it as it"),
+        ({"ll": "lateral", "LL": "PA"}, "'view_names' must differ in more than capitals"),
+    ],
+)
+def test_view_names_that_mean_nothing_are_refused(root, names, message):
+    with pytest.raises(RequestError, match=message):
+        table(root, FILMS, view="view", view_names=names)
 
 
 def test_report_text_is_not_taken_for_labels(root):
