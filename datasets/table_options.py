@@ -121,6 +121,7 @@ class TableOptions:
         ready_made = self.prompt is not None
         templates = (self.prompt_template, self.prompt_template_without_view)
         suffixes = [one for one in (self.text_suffix, self.report_suffix) if one is not None]
+        parquet = self.file.suffix == ".parquet"
         whole = self.report is not None or self.report_suffix is not None
         return {
             "give exactly one of 'text' (column with short texts), 'prompt' (column with complete "
@@ -164,6 +165,10 @@ class TableOptions:
             ),
             "'label_values' must not be empty": self.label_values == (),
             "'label_separators' must not be empty": "" in self.label_separators,
+            "'delimiter' does nothing to a Parquet file": parquet and self.delimiter is not None,
+            "'encoding' does nothing to a Parquet file": (
+                parquet and self.encoding != "utf-8" and not suffixes
+            ),
             "'delimiter' must be one character": (
                 self.delimiter is not None and len(self.delimiter) != 1
             ),

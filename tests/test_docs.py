@@ -1,8 +1,10 @@
 """What the documentation tells users to type is accepted, and what it shows is what they get."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,9 +12,12 @@ import yaml
 from arra_med import config
 from arra_med.cli.main import STAGES, parse
 from arra_med.cli.stages import flags_as_overrides
-from arra_med.settings import Llama, Settings
+from arra_med.datasets.cleanup import CleanUp
+from arra_med.datasets.table_options import TEXTS, TableOptions
+from arra_med.settings import Ingest, Llama, Settings
 
 ROOT = Path(__file__).parents[1]
+TABLE = dataclasses.fields(TableOptions)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OFFERED = {
     "biomedclip": ("cls", "mean", "cls+mean"),
@@ -153,6 +158,39 @@ def test_every_piece_of_yaml_on_a_page_fits_a_recipe(page: Path, tmp_path: Path)
         path = tmp_path / "piece.yaml"
         path.write_text(yaml.safe_dump(under | yaml.safe_load(block)))
         config.load(Settings, path)
+
+
+def option_rows() -> dict[str, tuple[str, str]]:
+    """Default and example, in YAML, of each option of ``table`` that its page lists."""
+    page = (ROOT / "docs/datasets.md").read_text()
+    section = page.partition("### All options of `table`")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+?) \| `(.+?)` \|$", section, re.M)
+    assert len(rows) == section.count("\n| `")
+    return {name: (default.strip("`").replace("\\|", "|"), like) for name, default, like in rows}
+
+
+def test_every_option_of_a_table_is_listed_in_order() -> None:
+    assert list(option_rows()) == [field.name for field in TABLE]
+
+
+@pytest.mark.parametrize("field", TABLE, ids=lambda field: field.name)
+def test_an_option_s_default_is_what_the_page_says_and_its_example_is_accepted(
+    field: dataclasses.Field[Any],
+) -> None:
+    default, like = option_rows()[field.name]
+    made = field.default_factory
+    value = field.default if made is dataclasses.MISSING else made()
+    if value is dataclasses.MISSING:
+        assert default == "required"
+    elif value == CleanUp():
+        assert default == "all off"
+    else:
+        assert yaml.safe_load(default) == config.to_tree(value)
+    example = yaml.safe_load(like)
+    texts = {} if example.keys() & set(TEXTS) else {"report": "report"}
+    tree = {"name": "table", "file": "films.csv", **texts, **example}
+    options = config.build(Ingest, {"dataset": tree}, where="docs").dataset.options
+    assert getattr(options, field.name) != value
 
 
 def test_the_sizes_of_llamagen_are_counted_right() -> None:

@@ -211,6 +211,14 @@ def test_errors_say_what_is_wrong(root, content, options, message):
         table(root, content, **options)
 
 
+def test_what_parquet_has_no_use_for_is_refused(root):
+    file = root / "x.parquet"
+    for name, value in (("delimiter", ";"), ("encoding", "cp1252")):
+        with pytest.raises(RequestError, match=f"'{name}' does nothing to a Parquet file"):
+            Table.Options(file=file, text="report", **{name: value})
+    Table.Options(file=file, text_suffix=".txt", encoding="cp1252")
+
+
 def test_wrong_encoding_names_byte_line_and_remedy(root):
     path = root / "old.csv"
     path.write_bytes("file,report\na.png,clear\nb.png,Röntgen\n".encode("cp1252"))
