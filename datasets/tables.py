@@ -169,9 +169,10 @@ def check_columns(
     line = delimiter.join(header)
     for other, name in _DELIMITERS.items():
         if other != delimiter and set(columns or ()) <= {c.strip() for c in line.split(other)}:
+            expected = _DELIMITERS.get(delimiter, repr(delimiter))
             raise RequestError(
-                f"{path}: the columns are separated by {name}, not by "
-                f"{_DELIMITERS.get(delimiter, repr(delimiter))}: set delimiter: {_YAML[other]}"
+                f"{path}: the columns are separated by {name}, not by {expected}: set delimiter: "
+                f"{_YAML[other]}, or save it with {expected} between them"
             )
     raise RequestError(f"{path}: {' '.join(problems)} Columns: {', '.join(header)}.")
 
