@@ -82,6 +82,7 @@ class Table(DatasetAdapter):
         if isinstance(self._lines, _TableLines):
             columns = [one for one in (options.patient, options.study) if one is not None]
             _refuse_ids_as_numbers(options.file, columns, self._rows)
+            _refuse_rounded(options.file, options.name_columns, self._rows)
         self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
         self._view_names = {views.folded(n): view for n, view in options.view_names.items()}
@@ -291,9 +292,16 @@ class Table(DatasetAdapter):
         )
 
     def _names(self, row: Row) -> dict[str, str]:
-        """What identifies a person in a row, by column."""
-        columns = self.options.name_columns
-        return {column: row[column] for column in columns if not says_no_value(row[column])}
+        """What identifies a person in a row, by column.
+
+        A whole number with ``.0`` behind is one of a column with gaps, as pandas writes it.
+        """
+        cells = {column: row[column] for column in self.options.name_columns}
+        return {
+            column: whole if (whole := cell.removesuffix(".0")).isdecimal() else cell
+            for column, cell in cells.items()
+            if not says_no_value(cell)
+        }
 
     def _excluded(self, line: Line, reason: str, detail: str) -> Exclusion:
         return Exclusion(
@@ -353,6 +361,18 @@ def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
     return PictureFiles(options.file, list(columns), root=options.image_root, beside=suffixes)
 
 
+def _refuse_rounded(
+    file: Path, columns: Sequence[str], rows: Callable[[], Iterator[tuple[int, Row]]]
+) -> None:
+    for number, row in rows() if columns else ():
+        for column in columns:
+            if _ROUNDED.fullmatch(row[column]):
+                raise RequestError(
+                    f"{file}, line {number}: the number in column {column!r} is a rounded one, "
+                    f"which many may share. {_AS_TEXT}"
+                )
+
+
 def _refuse_ids_as_numbers(
     file: Path, columns: Sequence[str], rows: Callable[[], Iterator[tuple[int, Row]]]
 ) -> None:
@@ -361,16 +381,12 @@ def _refuse_ids_as_numbers(
     Pandas makes fractions of a column with gaps, spreadsheets drop zeros in front and round long
     ids: one person would be two and might stand in two splits, or many would be one.
     """
+    _refuse_rounded(file, columns, rows)
     for column in columns:
         spelled: dict[str, tuple[str, int]] = {}  # number → how it stands first, and in which line
         twice: dict[str, str] = {}  # number → where it stands how
         for number, row in rows():
             identifier = row[column]
-            if _ROUNDED.fullmatch(identifier):
-                raise RequestError(
-                    f"{file}, line {number}: the id in column {column!r} is a rounded number, "
-                    f"which many may share. {_AS_TEXT}"
-                )
             whole = identifier.removesuffix(".0")
             if whole.isdecimal():
                 value = whole.lstrip("0")

@@ -146,8 +146,8 @@ class TableOptions:
             "a suffix starts with a dot, such as .txt": any(
                 len(suffix) < 2 or suffix[0] != "." or "/" in suffix for suffix in suffixes
             ),
-            "'name_columns' must not name the column of texts": any(
-                name in (self.text, self.prompt, self.report) for name in self.name_columns
+            "'name_columns' must not name a column of texts, views, splits or labels": any(
+                name in self._not_of_persons() for name in self.name_columns
             ),
             "'views' needs a 'view' column": self.views is not None and self.view is None,
             "'view_names' needs a 'view' column": bool(self.view_names) and self.view is None,
@@ -169,10 +169,16 @@ class TableOptions:
             "'encoding' does nothing to a Parquet file": (
                 parquet and self.encoding != "utf-8" and not suffixes
             ),
-            "'delimiter' must be one character": (
-                self.delimiter is not None and len(self.delimiter) != 1
+            "'delimiter' must be one character, no quote and no end of line": (
+                self.delimiter is not None
+                and (len(self.delimiter) != 1 or self.delimiter in '"\r\n')
             ),
         }
+
+    def _not_of_persons(self) -> set[str | None]:
+        """Columns whose cells reach the prepared folder."""
+        texts = (self.text, self.prompt, self.report, self.view, self.split)
+        return {*texts, self.label_column, *self.label_columns()} - {None}
 
     def _check_sections(self) -> None:
         hint = "; name headers of the archive's own in 'headers'"

@@ -34,8 +34,9 @@ def text_table(settings: Any, file: Path | None) -> None:  # noqa: ANN401 - any 
         settings: has both fields.
         file: that they describe; ``None`` if its name is not known.
     """
-    if settings.delimiter is not None and len(settings.delimiter) != 1:
-        raise ValueError("'delimiter' must be one character")
+    delimiter = settings.delimiter
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ValueError("'delimiter' must be one character, no quote and no end of line")
     suffix = "" if file is None else file.suffix
     useless = [
         name

@@ -1,6 +1,7 @@
 """Birth dates, found in text in every usual spelling."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import date
 
@@ -29,24 +30,59 @@ _MONTHS = {
     for month in names.split()
 }
 _ORDINALS = frozenset({"st", "nd", "rd", "th", "of", "de", "er"})
+_TIME_OF_DAY = re.compile(r"[T ]\s*\d{1,2}:\d\d[\d:.]*\s*$")
+_LIVED = range(1850, 2101)
 
 
 def birth_dates(value: str) -> list[date]:
-    """The date of a DICOM birth date (``19610412``) or another spelling; 1900 stands for none."""
-    digits = re.findall(r"\d+", value)
-    if len(digits) == 1 and len(digits[0]) == 8:
-        digits = [digits[0][:4], digits[0][4:6], digits[0][6:]]
-    if len(digits) < 3:
+    """The date of a DICOM birth date (``19610412``) or another spelling; 1900 stands for none.
+
+    What may be several days, as 4/12/61, is each of them.
+    """
+    fields = [word for word in _words(value) if word.isdecimal() or word in _MONTHS]
+    if len(fields) == 1 and len(fields[0]) == 8:
+        fields = [fields[0][:4], fields[0][4:6], fields[0][6:]]
+    if len(fields) < 3:
         return []
-    one, two, three = map(int, digits[:3])
-    orders = [(one, two, three)] if one > 31 else [(three, two, one), (three, one, two)]
-    days = []
-    for year, month, day in orders:
-        try:
-            days.append(date(year, month, day))
-        except ValueError:
-            continue
+    fields = fields[:3]
+    year_first = fields[0].isdecimal() and int(fields[0]) > 31
+    days = [
+        day
+        for order in (("ymd",) if year_first else ("dmy", "mdy"))
+        for day in _days(**dict(zip(order, fields, strict=True)))
+    ]
     return [day for day in dict.fromkeys(days) if day != date(1900, 1, 1)]
+
+
+def is_date(value: str) -> bool:
+    """Whether a value is a date within two lifetimes and, but for a time of day, nothing else."""
+    value = _TIME_OF_DAY.sub("", value)
+    words = [word for word in _words(value) if word not in _ORDINALS]
+    if len(words) != 3 and not (len(words) == 1 and len(words[0]) == 8):
+        return False
+    only = all(word.isdecimal() or word in _MONTHS for word in words)
+    return only and any(day.year in _LIVED for day in birth_dates(value))
+
+
+def _words(value: str) -> list[str]:
+    """Numbers and words, in small letters without accents."""
+    plain = unicodedata.normalize("NFKD", value.casefold())
+    return re.findall(r"\d+|[^\W\d_]+", re.sub(r"[\u0300-\u036f]", "", plain))
+
+
+def _days(y: str, m: str, d: str) -> list[date]:
+    """The days that three fields may be; a year of two digits is of this century or the last."""
+    if not (y.isdecimal() and d.isdecimal()):
+        return []
+    years = [int(y)] if len(y) > 2 else [1900 + int(y), 2000 + int(y)]
+    month = _MONTHS.get(m) or int(m)
+    days = []
+    for year in years:
+        try:
+            days.append(date(year, month, int(d)))
+        except (ValueError, OverflowError):
+            continue
+    return days
 
 
 class DateMatcher:

@@ -6,9 +6,10 @@ to redact.
 
 import csv
 import dataclasses
+import functools
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,16 @@ def in_folder(folder: Path, leaks: Iterable[Leak], watch: Watch) -> Iterator[Fin
         watch: with which.
     """
     samples = pq.read_table(folder / _SAMPLES, columns=["key", "source_sha256"])
+
+    @functools.cache  # a row may hold several identifiers
+    def harmless(key: str) -> str:
+        return "" if watch.find(key) else key
+
     for leak in leaks:
         if leak.file in _BY_SAMPLE and leak.rows:
-            yield from _of_samples(samples, leak, watch)
+            yield from _of_samples(samples, leak, harmless)
         elif leak.file == _EXCLUDED and leak.rows:
-            yield from _of_exclusions(folder / _EXCLUDED, leak, watch)
+            yield from _of_exclusions(folder / _EXCLUDED, leak, watch, harmless)
         else:
             for row in leak.rows or (None,):
                 yield Finding(key="", field=leak.column, tag=leak.tag, file=leak.file, row=row)
@@ -95,11 +101,11 @@ def as_csv(findings: Iterable[Finding]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _of_samples(samples: pa.Table, leak: Leak, watch: Watch) -> Iterator[Finding]:
+def _of_samples(samples: pa.Table, leak: Leak, harmless: Callable[[str], str]) -> Iterator[Finding]:
     named = samples.take([row - 1 for row in leak.rows]).to_pylist()
     for row, sample in zip(leak.rows, named, strict=True):
         yield Finding(
-            key=_harmless(sample["key"], watch),
+            key=harmless(sample["key"]),
             field=leak.column,
             tag=leak.tag,
             file=leak.file,
@@ -108,17 +114,15 @@ def _of_samples(samples: pa.Table, leak: Leak, watch: Watch) -> Iterator[Finding
         )
 
 
-def _of_exclusions(path: Path, leak: Leak, watch: Watch) -> Iterator[Finding]:
+def _of_exclusions(
+    path: Path, leak: Leak, watch: Watch, harmless: Callable[[str], str]
+) -> Iterator[Finding]:
     wanted = set(leak.rows)
     with path.open(encoding="utf-8") as lines:
         for row, line in enumerate(lines, 1):
             if row in wanted:
                 values: dict[str, str] = json.loads(line)
-                key = _harmless(values["item"], watch)
+                key = harmless(values["item"])
                 fields = [name for name, value in values.items() if leak.tag in watch.find(value)]
                 for name in fields or [""]:  # "": what stands in two fields together
                     yield Finding(key=key, field=name, tag=leak.tag, file=_EXCLUDED, row=row)
-
-
-def _harmless(key: str, watch: Watch) -> str:
-    return "" if watch.find(key) else key

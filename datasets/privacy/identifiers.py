@@ -18,6 +18,7 @@ from pydicom.tag import BaseTag
 
 from arra_med.datasets.base import Identifier
 from arra_med.datasets.dicom_checks import quiet_pydicom
+from arra_med.datasets.privacy.dates import is_date
 from arra_med.datasets.privacy.image_metadata import image_texts
 from arra_med.datasets.privacy.readings import as_utf8, other_readings, whole_words
 from arra_med.datasets.source_files import is_passing
@@ -83,7 +84,6 @@ _PICTURE: dict[str, Kind] = {
 }  # fmt: skip
 
 _DATE_COLUMN = "date column "  # a tag starts so
-_DATE_VALUE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d)")
 
 _MAX_ELEMENTS, _MAX_DEPTH = 20_000, 8
 _MAX_SEQUENCE, _MAX_VALUE, _MAX_VALUES = 1 << 20, 1024, 64
@@ -230,23 +230,29 @@ def image_identifiers(picture: Image.Image) -> tuple[Identifier, ...]:
 def column_identifiers(names: Mapping[str, str]) -> tuple[Identifier, ...]:
     """What columns of a table say about a person, called ``column <name>``.
 
-    A date is looked for in every spelling and order, as a birth date of a header is.
+    A date is looked for in every spelling and order, as a birth date of a header is; eight digits
+    that may be one are looked for as a number too.
     Neighbouring columns of words may be one person's family and given name, so they are also taken
     together: everyday words (Hill, Grace) are told from ordinary text only as a whole name.
 
     Args:
         names: column → value, as :class:`arra_med.schema.Sample` has them.
     """
-    each = [
-        Identifier(f"{_DATE_COLUMN if _DATE_VALUE.match(value) else 'column '}{column}", value)
-        for column, value in names.items()
-    ]
+    each = [one for column, value in names.items() for one in _of_cell(column, value)]
     together = [
         Identifier(f"columns {one}, {two}", f"{names[one]}^{names[two]}")
         for one, two in itertools.pairwise(names)
         if not any(character.isdigit() for character in names[one] + names[two])
     ]
     return (*each, *together)
+
+
+def _of_cell(column: str, value: str) -> Iterator[Identifier]:
+    date = is_date(value)
+    if date:
+        yield Identifier(f"{_DATE_COLUMN}{column}", value)
+    if not date or value.strip().isdecimal():
+        yield Identifier(f"column {column}", value)
 
 
 def is_column(tag: str) -> bool:

@@ -124,7 +124,7 @@ def test_an_id_that_is_redacted_may_be_hashed(
     ("options", "message"),
     [
         ({"name_columns": ["surnam"]}, "no column 'surnam': did you mean 'surname'"),
-        ({"name_columns": ["report"]}, "'name_columns' must not name the column of texts"),
+        ({"name_columns": ["report"]}, "'name_columns' must not name a column of texts"),
         ({"privacy": {"whitelist": False}}, "dataset.name_columns are replaced in texts, and"),
         ({"file": "{films}"}, "'name_columns' names surname, given, mrn, reader: what headers say"),
     ],
@@ -170,3 +170,49 @@ def test_the_message_names_both_kinds_of_sources() -> None:
     said = leak_message(leaks, Path("identifiers.csv"))
     assert "the pictures' own headers and columns of names would stand" in said
     assert "ingest.privacy.allow=[PatientID])" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("123-45-6789", "SSN 123-45-6789"), ("12-34-56", "MRN 12-34-56"),
+        ("12-34-56", "MRN 123456"),
+        ("00-12-3456", "MRN 00-12-3456"), ("555-12-345", "tel. 555-12-345"),
+        ("2019-05-123", "no. 2019-05-123"), ("10-5-12 AB77812", "no. 10-5-12 AB77812"),
+        ("12.04.1961 Quenzer, Ottoline", "Quenzer, Ottoline"), ("19610412", "12.04.1961"),
+        ("19610412", "no. 19610412"), ("12. 4. 1961", "12.04.1961"),
+        ("April 12, 1961", "1961-04-12"),
+        ("12. März 1961", "12.3.1961"), ("12 avril 1961", "April 12th, 1961"),
+        ("1961-04-12 00:00:00", "12 Apr 1961"), ("12.04.61", "born 12.04.1961"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_date_is_found_whatever_it_is(value: str, text: str) -> None:
+    redacted = Redactor(column_identifiers({"column": value}))(text)
+    assert not any(character.isdigit() for character in redacted)
+    assert "Quenzer" not in redacted
+
+
+def test_a_date_leaves_other_days_and_ordinary_numbers(films: Path) -> None:
+    redact = Redactor(column_identifiers({"born": "12. April 1961"}))
+    text = "Compared with 12 May 2019: 12 of 14 ribs, 4 mm, April 1961 series."
+    assert redact(text) == text
+
+
+def test_numbers_that_pandas_made_fractions_of_are_found(films: Path, tmp_path: Path) -> None:
+    rows = [row.replace(",4711089,", ",4711089.0,") for row in ROWS]
+    run(films, tmp_path / "out", rows)
+    assert "(MRN ___)" in prompts(tmp_path / "out")[0]
+
+
+def test_rounded_numbers_are_refused(films: Path, tmp_path: Path) -> None:
+    rows = [row.replace(",4711089,", ",4.71E+06,") for row in ROWS]
+    with pytest.raises(RequestError, match="line 2: the number in column 'mrn' is a rounded one"):
+        run(films, tmp_path / "out", rows)
+
+
+@pytest.mark.parametrize("role", ["view", "split", "label_column"])
+def test_a_column_that_reaches_the_folder_is_not_one_of_names(
+    films: Path, tmp_path: Path, role: str
+) -> None:
+    with pytest.raises(RequestError, match="must not name a column of texts, views, splits or lab"):
+        run(films, tmp_path / "out", ROWS, **{role: "surname"})

@@ -440,7 +440,7 @@ def test_ids_that_a_spreadsheet_changed_are_refused(root, role):
     assert "107" not in str(e.value)
     table(root, text.replace(",107\n", ",109\n"), **{role: "no"})
     for rounded in ("1.23457E+11", "1,2e+11", "1E+12"):
-        with pytest.raises(RequestError, match=r"line 4: the id in column 'no' is a rounded"):
+        with pytest.raises(RequestError, match=r"line 4: the number in column 'no' is a rounded"):
             table(root, text.replace(",107\n", f',"{rounded}"\n'), **{role: "no"})
 
 
