@@ -331,9 +331,11 @@ def _value(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa:
         if not isinstance(value, Mapping):
             errors.append(f"{path}: expected a mapping, found {_name(value)}")
             return None
+        taken_back = type(None) not in typing.get_args(arguments[1]) and arguments[1] is not Any
         return {
             _value(arguments[0], k, path, errors): _value(arguments[1], v, f"{path}.{k}", errors)
             for k, v in value.items()
+            if not (v is None and taken_back)
         }
     return _scalar(hint, value, path, errors)
 

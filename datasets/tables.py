@@ -174,6 +174,9 @@ def check_columns(
                 f"{path}: the columns are separated by {name}, not by {expected}: set delimiter: "
                 f"{_YAML[other]}, or save it with {expected} between them"
             )
+    for other, name in _DELIMITERS.items():
+        if len(header) == 1 and other in header[0]:
+            problems.append(f"If {name} separate the columns, set delimiter: {_YAML[other]}.")
     raise RequestError(f"{path}: {' '.join(problems)} Columns: {', '.join(header)}.")
 
 

@@ -145,3 +145,14 @@ def test_null_where_there_must_be_something_is_refused_by_name(
         both_ways(tmp_path, key)
     with pytest.raises(RequestError, match=said):
         config.load(Settings, tmp_path / "b.yaml", [f"{key}=null"])
+
+
+def test_null_takes_an_entry_of_an_included_mapping_back(tmp_path: Path) -> None:
+    table = "{name: table, file: t.csv, text: a, view: b, view_names: {x: PA, y: AP}}"
+    write(tmp_path / "b.yaml", f"paths: {{output: o}}\ningest:\n  dataset: {table}\n")
+    path = write(
+        tmp_path / "a.yaml", "include: b.yaml\ningest: {dataset: {view_names: {x: null}}}\n"
+    )
+    ingest = config.load(Settings, path).ingest
+    assert ingest is not None
+    assert ingest.dataset.options.view_names == {"y": "AP"}

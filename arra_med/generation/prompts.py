@@ -1,6 +1,7 @@
 """What is drawn: prompts from the command line, a text file, a table or a prepared folder."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from arra_med.store import PreparedFolder, canonical_json, sha256_bytes
 
 logger = logging.getLogger(__name__)
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")  # not ends of lines or pages
 T = TypeVar("T")
 
 
@@ -196,6 +198,13 @@ def _checked(prompts: Sequence[Prompt], source: str, where: str) -> PromptSet:
         raise RequestError(
             f"{where}: {len(empty)} of {len(prompts)} prompts are empty, first {empty[:3]}: give "
             "each a text, or remove it"
+        )
+    garbled = [prompt.key for prompt in prompts if _CONTROL.search(prompt.text)]
+    if garbled:
+        raise RequestError(
+            f"{where}: {len(garbled)} of {len(prompts)} prompts hold control characters, first "
+            f"{garbled[:3]}: remove them, or set generation.encoding if the file is in another "
+            "(often cp1252)"
         )
     twice = [key for key, count in Counter(p.key for p in prompts).items() if count > 1]
     if twice:

@@ -164,8 +164,8 @@ class Setup:
         if trained < every:
             said += f"; LoRA: {trained} of {every} parameters are trained"
         return (
-            f"{len(self.train_set)} training samples, {self.total_steps} steps of "
-            f"{self.training.batch_size}; {said}"
+            f"{len(self.train_set)} training samples, {self.total_steps} steps in "
+            f"batches of {self.training.batch_size}; {said}"
         )
 
 

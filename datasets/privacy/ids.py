@@ -10,7 +10,7 @@ from arra_med.datasets.privacy.tokens import Span, Token, drop_zeros, tokenise
 LABELS = frozenset("p s id pid pat patient mrn acc accession no nr study subject case uid".split())  # noqa: SIM905
 """What may stand glued before a number without being part of it: ``p10000032``, ``MRN1234567``."""
 
-_GROUPED = 6  # an id this long may be written in groups
+_GROUPED, _GROUPED_LETTERS = 6, 5  # a number, or an id with letters, this long may be in groups
 _GLUED = 5  # digits that may touch letters: 1234567PA
 _ID_GAP = re.compile(r"[-_/.\s:#]?")
 _PHONE_GAP = re.compile(r"[-_/.\s()+]{0,3}")
@@ -99,4 +99,5 @@ class IdMatcher:
             one.end < two.start
             for one, two in zip(tokens[first:last], tokens[first + 1 : last + 1], strict=True)
         )
-        return not grouped or len(joined) >= _GROUPED or text[start:end].casefold() == self._value
+        long = len(joined) >= (_GROUPED if joined.isdigit() else _GROUPED_LETTERS)
+        return not grouped or long or text[start:end].casefold() == self._value

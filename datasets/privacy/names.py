@@ -37,11 +37,15 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Hit:
-    """A part, or an initial (``part`` is ``None``), at a position of a text."""
+    """A part, or an initial (``part`` is ``None``), at a position of a text.
+
+    ``own``: an initial is one of the name's; another may stand between its parts (Jane M. Doe).
+    """
 
     first: int
     width: int
     part: _Part | None
+    own: bool = True
 
 
 def components(value: str) -> list[list[list[Token]]]:
@@ -107,12 +111,13 @@ class NameMatcher:
 
     def _learn(self, words: Sequence[Token], component: int, alone: bool) -> None:
         unspaced = any(word.kind == "character" for word in words)
+        only_particles = all(word.text in PARTICLES for word in words)  # a family called Le or Van
         whole = [("".join(w.text for w in words), "".join(w.other for w in words))]
         single = [] if unspaced else [(word.text, word.other) for word in words]
         for forms in [*whole, *single]:
             for form in forms:
-                particle = form in PARTICLES
-                known = form in EVERYDAY or particle or not alone
+                particle = form in PARTICLES and not only_particles
+                known = form in EVERYDAY or form in PARTICLES or not alone
                 strong = not known and len(form) >= (2 if unspaced else 3)
                 if len(form) >= 2 or unspaced:
                     self._parts.setdefault(form, _Part(component, strong, particle))
@@ -169,8 +174,10 @@ class NameMatcher:
             if part is not None:
                 found = _Hit(position, width, part)
         token = tokens[position]
-        if found is None and token.text in self._initials and text[token.start].isupper():
-            found = _Hit(position, 1, None)
+        if found is None and text[token.start].isupper():
+            own = token.text in self._initials
+            if own or (len(token.text) == 1 and text[token.end : token.end + 1] == "."):
+                found = _Hit(position, 1, None, own)
         return found
 
     def _genitive(self, word: str) -> _Part | None:
@@ -191,6 +198,8 @@ class NameMatcher:
         hit = run[0] if first else run[-1]
         if hit.part is not None:
             return not hit.part.particle
+        if not hit.own:
+            return False
         token = tokens[hit.first]
         before = text[max(0, token.start - 2) : token.start].strip()[-1:]
         after = text[token.end : token.end + 1]
@@ -216,7 +225,9 @@ class NameMatcher:
             return not ends and (capital or letters >= _PAIR_LETTERS)
         if not capital:
             return False
-        return len(words) < len(run) or _has_title(text, tokens, run[0].first)
+        return any(hit.part is None and hit.own for hit in run) or _has_title(
+            text, tokens, run[0].first
+        )
 
 
 def _gap(text: str, tokens: Sequence[Token], index: int) -> str:

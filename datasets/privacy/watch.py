@@ -23,7 +23,7 @@ SHORTEST_ID = 5
 
 _MOST_TOKENS = 4  # groups in which an id may be written
 _ASCII_WORD = re.compile(r"[a-z]{2,}")
-_ID_GAPS = frozenset({"", "-", "_", ".", " "})
+_ID_GAPS = frozenset({"", "-", "_", ".", "/", " "})
 _DIGITS = re.compile(r"\d+")
 
 

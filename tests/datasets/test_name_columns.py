@@ -216,3 +216,23 @@ def test_a_column_that_reaches_the_folder_is_not_one_of_names(
 ) -> None:
     with pytest.raises(RequestError, match="must not name a column of texts, views, splits or lab"):
         run(films, tmp_path / "out", ROWS, **{role: "surname"})
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "left"),
+    [
+        ({"surname": "Hill", "first": "Grace"}, "Grace M. Hill was told.", "___ was told."),
+        ({"surname": "Hill", "first": "Grace"}, "Hill, Grace M. was told.", "___ M. was told."),
+        ({"surname": "Okafor", "first": "Chidi"}, "Chidi B. Okafor.", "___."),
+        ({"surname": "Hill", "first": "Mark"}, "A. Mark on the left. B. Hill.", None),
+        ({"surname": "Hill", "first": "Mark"}, "Mark B. Hill; Hill, Mark B.", "___; ___ B."),
+        ({"surname": "Le", "first": "Van"}, "Patient: LE VAN. Van Le.", "Patient: ___. ___."),
+        ({"surname": "Do", "first": "Le"}, "Le Do came.", "___ came."),
+        ({"surname": "Le", "first": "Van"}, "Seen on Le Fort and Van Rensselaer.", None),
+        ({"mrn": "A-12/34"}, "No. A12/34, A 12 34, A 1234, a1234.", "No. ___, ___, ___, ___."),
+    ],
+)
+def test_whole_names_and_ids_go_and_others_stay(
+    names: dict[str, str], text: str, left: str | None
+) -> None:
+    assert Redactor(column_identifiers(names))(text) == (text if left is None else left)

@@ -95,3 +95,10 @@ def test_rows_take_about_the_size_of_their_text():
     assert len(kept) == num
     assert arrow < 1.4 * num * 70
     assert python < 0.3 * num * 70  # a dict a row would take some 400 bytes
+
+
+def test_a_table_that_was_not_cut_says_so_though_the_column_is_misspelled(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("nr;Aufforderung;Befund\n1;a;b\n")
+    with pytest.raises(RequestError, match="If ';' separate the columns, set delimiter: \";\""):
+        read_table(path, columns=["aufforderung"])

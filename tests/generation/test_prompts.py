@@ -186,3 +186,13 @@ def test_the_manifest_says_that_sides_were_exchanged(
         assert row["prompt"] != other["prompt"]
         names = ("file", "seed", "guidance", "temperature", "top_k", "top_p")
         assert {name: row[name] for name in names} == {name: other[name] for name in names}
+
+
+def test_prompts_of_another_encoding_are_refused_without_their_text(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("PA view\nsmall effusion – left".encode("cp1252"))
+    assert read(prompts=path, encoding="cp1252")[1][1] == "small effusion – left"
+    message = r"1 of 2 prompts hold control characters, first \['prompt-00002'\].*encoding"
+    with pytest.raises(RequestError, match=message) as error:
+        read(prompts=path, encoding="latin-1")
+    assert "effusion" not in str(error.value)
