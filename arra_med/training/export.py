@@ -20,13 +20,12 @@ from arra_med.model.export import write_export
 from arra_med.model.exported import ARRA
 from arra_med.model.lora import merged_state, remove_lora
 from arra_med.model.precision import DTYPES
-from arra_med.settings import Settings
+from arra_med.settings import Settings, section
 from arra_med.store import MANIFEST, check_files, fingerprint
 from arra_med.training.checkpoints import (
     best_checkpoint,
     complete_checkpoints,
     damage,
-    planned_steps,
     read_json,
     read_mark,
 )
@@ -67,7 +66,8 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     mark = read_mark(path)
     step = int(mark["step"])
     folder = settings.paths.folder("export")
-    if settings.paths.export is None and step < planned_steps(run / "checkpoints"):
+    end = inputs.total_steps(section(settings.training, "training", "export"))
+    if settings.paths.export is None and step < end:
         folder = run / f"export-{path.name}"
     if already_exported(folder, identity, step):
         logger.info("%s is already done", folder)

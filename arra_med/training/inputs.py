@@ -7,7 +7,7 @@ from typing import Any
 from arra_med.config import load, to_tree
 from arra_med.errors import RequestError
 from arra_med.model.backbones import pretrained_folder
-from arra_med.settings import Settings, section
+from arra_med.settings import Settings, Training, section
 from arra_med.store import (
     RUN_CONFIG,
     PreparedFolder,
@@ -18,6 +18,7 @@ from arra_med.store import (
 )
 from arra_med.tokenizers.base import tokenizer_id
 from arra_med.training.mixture import open_folder, open_folders
+from arra_med.training.order import Order
 
 RUN_RECORD = "run.json"
 """In the run folder: what the run is; the same command resumes it, another is refused."""
@@ -46,6 +47,12 @@ class Inputs:
         training = section(settings.training, "training", "train")
         self.folders = open_folders(settings, training, main)
         self.image_tokenizer = tokenizer_id(settings.paths.folder("tokenizer"))
+
+    def total_steps(self, training: Training) -> int:
+        """Optimizer steps of a whole run, for which no model need be built."""
+        sizes = [len(folder.prepared.rows("train")) for folder in self.folders]
+        order = Order(sizes, [folder.ratio for folder in self.folders], seed=0)
+        return order.total_steps(training)
 
 
 def recorded_settings(settings: Settings, overrides: Sequence[str]) -> Settings:

@@ -69,8 +69,7 @@ class TrainingSet:
             batch_size=training.batch_size,
             bucket_batches=training.window,
         )
-        steps = math.ceil(training.epochs * len(order) / training.batch_size)
-        self.total_steps = min(steps, training.max_steps or steps)
+        self.total_steps = order.total_steps(training)
         self.packing = (
             Packing.plan(self.steps, training.pack_tokens, self.total_steps)
             if training.pack_tokens

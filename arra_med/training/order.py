@@ -8,10 +8,13 @@ saved to go on from any step.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
+
+from arra_med.settings import Training
 
 _EPOCH, _PASS, _WINDOW = range(3)
 """Branches of the seed, so that no two uses draw the same numbers."""
@@ -72,6 +75,11 @@ class Order:
     def __len__(self) -> int:
         """Samples an epoch."""
         return sum(self.taken)
+
+    def total_steps(self, training: Training) -> int:
+        """Optimizer steps of a whole run."""
+        steps = math.ceil(training.epochs * len(self) / training.batch_size)
+        return min(steps, training.max_steps or steps)
 
     def draws(self, first: int, end: int) -> Draws:
         """Samples at positions ``first … end - 1`` of the stream."""

@@ -95,6 +95,21 @@ def test_more_epochs_and_a_dry_run_of_them(
     assert capsys.readouterr().out.splitlines()[-1] == f"{copy}/export-step-00000003"
 
 
+def test_the_export_of_a_run_made_longer_is_not_that_of_its_end(
+    pipeline: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = words(pipeline, copy, "training.epochs=2", "training.max_steps=6")
+    kill = functools.partial(at_step, 4, signal.SIGKILL, -1)
+    run(pipeline / "killed.log", "train", *longer, code=-signal.SIGKILL, prepare=kill)
+    assert [p.name for p in complete_checkpoints(copy / "checkpoints")] == ["step-00000003"]
+    shutil.rmtree(copy / "export-step-00000003")
+    assert main(["export", str(pipeline / "config.yaml"), f"paths.run={copy}", "-q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{copy}/export-step-00000003"
+    assert not (copy / "export").exists()
+    run(pipeline / "killed.log", "train", *longer)
+    assert json.loads((copy / "export/arra.json").read_text())["trained_on"]["steps"] == 6
+
+
 def refused(caplog: pytest.LogCaptureFixture, *arguments: str) -> str:
     caplog.clear()
     assert main(["train", *arguments]) == 2
