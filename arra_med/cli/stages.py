@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.verb == "export":
         from arra_med.training.export import export
-        from arra_med.training.inputs import recorded_settings
+        from arra_med.training.record import recorded_settings
 
         settings = recorded_settings(settings, overrides)
         sys.stdout.write(f"{export(settings, checkpoint=options.checkpoint)}\n")

@@ -200,11 +200,6 @@ def best_checkpoint(checkpoints: list[Path]) -> Path | None:
     return min(measured, key=lambda path: values[path], default=None)
 
 
-def planned_steps(folder: Path) -> int:
-    """Steps of the whole run when its checkpoints were written; 0 without any."""
-    return max((int(read_mark(p)["total_steps"]) for p in complete_checkpoints(folder)), default=0)
-
-
 def damage(path: Path, names: Sequence[str]) -> str | None:
     """What is wrong with the files ``names`` of a checkpoint; ``None`` if they are as written."""
     files = read_mark(path)["files"]

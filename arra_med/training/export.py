@@ -24,12 +24,14 @@ from arra_med.settings import Settings, section
 from arra_med.store import MANIFEST, check_files, fingerprint
 from arra_med.training.checkpoints import (
     best_checkpoint,
+    checkpoint_name,
     complete_checkpoints,
     damage,
     read_json,
     read_mark,
 )
-from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
+from arra_med.training.inputs import Inputs, check_run_folder
+from arra_med.training.record import RUN_RECORD
 from arra_med.training.setup import Setup
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 _BACKBONE = "backbone."
 _AS_TRAINED = (
     "An export has the settings that the run was trained with, which its folder records: leave "
-    "out what says otherwise."
+    "out what says otherwise, and link files that have moved to where they were."
 )
 
 
@@ -45,7 +47,7 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     """Write the export of a checkpoint.
 
     Args:
-        settings: the run's, which :func:`arra_med.training.inputs.recorded_settings` reads.
+        settings: the run's, which :func:`arra_med.training.record.recorded_settings` reads.
         checkpoint: its name, or ``best`` for the lowest validation loss; by default the newest.
 
     Returns:
@@ -61,14 +63,14 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     if not (run / RUN_RECORD).is_file():
         raise FileNotFoundError(f"no run at {run} ({RUN_RECORD} is missing): run 'arra-med train'")
     inputs = Inputs(settings)
-    identity = check_run_folder(settings, inputs, remedy=_AS_TRAINED)
+    identity = check_run_folder(settings, inputs, remedy=_AS_TRAINED).recorded
     path = _chosen(run / "checkpoints", checkpoint)
     mark = read_mark(path)
     step = int(mark["step"])
     folder = settings.paths.folder("export")
     end = inputs.total_steps(section(settings.training, "training", "export"))
     if settings.paths.export is None and step < end:
-        folder = run / f"export-{path.name}"
+        folder = export_of_step(run, step)
     if already_exported(folder, identity, step):
         logger.info("%s is already done", folder)
         return folder
@@ -77,6 +79,11 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
     setup = Setup(settings, inputs)
     write(setup, _backbone_state(setup, path, int(mark["zero_stage"])), step, folder)
     return folder
+
+
+def export_of_step(run: Path, step: int) -> Path:
+    """Where the export of a step before a run's last goes by default."""
+    return run / f"export-{checkpoint_name(step)}"
 
 
 def write(setup: Setup, state: dict[str, Tensor], step: int, folder: Path) -> None:

@@ -1,15 +1,13 @@
 """What training starts from: the earlier stages' folders, and what the run folder already holds."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from arra_med.config import load, to_tree
+from arra_med.config import to_tree
 from arra_med.errors import RequestError
 from arra_med.model.backbones import pretrained_folder
 from arra_med.settings import Settings, Training, section
 from arra_med.store import (
-    RUN_CONFIG,
     PreparedFolder,
     canonical_json,
     difference,
@@ -19,10 +17,8 @@ from arra_med.store import (
 from arra_med.tokenizers.base import tokenizer_id
 from arra_med.training.mixture import open_folder, open_folders
 from arra_med.training.order import Order
+from arra_med.training.record import Move, read_record, without_length
 
-RUN_RECORD = "run.json"
-"""In the run folder: what the run is; the same command resumes it, another is refused."""
-_LENGTH = ("epochs", "max_steps")
 _ANOTHER_FOLDER = "Choose another paths.run, or delete the folder."
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".model", ".txt")
 
@@ -55,28 +51,19 @@ class Inputs:
         return order.total_steps(training)
 
 
-def recorded_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
-    """The settings that a run was trained with, with its folder where it lies now.
+class RunIdentity(NamedTuple):
+    """What a run is, as JSON: all that its weights depend on.
 
-    Args:
-        settings: say where: ``paths.run``, by default in ``paths.output``. All else in them has no
-            effect.
-        overrides: of the command line, laid over the record.
-
-    Raises:
-        FileNotFoundError: if there is no run.
-        RequestError: if the overrides do not fit the record.
+    Attributes:
+        asked: as the settings say it.
+        recorded: as its folder does, if that holds this run; it may say it by older names of
+            places and without settings that came later. By default as asked.
+        shorter: what the folder records, if the run there was begun with another length.
     """
-    run = settings.paths.folder("run")
-    record = run / RUN_CONFIG
-    if not record.is_file() or not (run / RUN_RECORD).is_file():
-        raise FileNotFoundError(
-            f"no run at {run} ({RUN_RECORD} is missing): run 'arra-med train', or name the run's "
-            "paths.output"
-        )
-    where = {"output": settings.paths.output, "run": run}
-    found = [f"paths.{name}={json.dumps(str(path))}" for name, path in where.items()]
-    return load(Settings, record, [*overrides, *found])
+
+    asked: dict[str, Any]
+    recorded: dict[str, Any]
+    shorter: dict[str, Any] | None = None
 
 
 def check_run_folder(
@@ -85,8 +72,8 @@ def check_run_folder(
     *,
     remedy: str = _ANOTHER_FOLDER,
     may_be_longer: bool = False,
-) -> dict[str, Any]:
-    """What this run is, as JSON: all that its weights depend on.
+) -> RunIdentity:
+    """What this run is.
 
     Args:
         settings: of the run.
@@ -109,31 +96,24 @@ def check_run_folder(
         "image_tokenizer": inputs.image_tokenizer,
         "pretrained": _pretrained(settings),
     }
-    record = folder / RUN_RECORD
-    if record.is_file():
-        try:
-            there = json.loads(record.read_text("utf-8"))
-        except ValueError as error:
-            raise RequestError(
-                f"{record} is damaged ({error}): choose another paths.run, or delete {folder}, "
-                "checkpoints and all"
-            ) from error
-        if identity["pretrained"] is None:  # a run that ended does not need it any more
-            identity["pretrained"] = there.get("pretrained")
-        here = json.loads(canonical_json(identity))
-        differing = difference(there, here)
-        only_length = not difference(_without_length(there), _without_length(here))
-        if differing and not (may_be_longer and only_length):
-            raise RequestError(
-                f"{folder} holds a run of another configuration; it differs in "
-                f"{', '.join(differing)}. {remedy}"
-            )
-    return identity
-
-
-def _without_length(identity: dict[str, Any]) -> dict[str, Any]:
-    training = {k: v for k, v in identity["training"].items() if k not in _LENGTH}
-    return identity | {"training": training}
+    there = read_record(folder)
+    if there is None:
+        return RunIdentity(identity, identity)
+    if identity["pretrained"] is None:  # a run that ended does not need it any more
+        identity["pretrained"] = there.get("pretrained")
+    here = json.loads(canonical_json(identity))
+    before = there
+    if difference(before, here) and (move := Move.of(settings)):
+        before = move(there)
+    differing = difference(before, here)
+    if not differing:
+        return RunIdentity(here, there)
+    if may_be_longer and not difference(without_length(before), without_length(here)):
+        return RunIdentity(here, here, shorter=there)
+    raise RequestError(
+        f"{folder} holds a run of another configuration; it differs in {', '.join(differing)}. "
+        f"{remedy}"
+    )
 
 
 def _pretrained(settings: Settings) -> str | None:

@@ -6,46 +6,38 @@ learns what it would have learned had it been begun so. A cosine ends at zero wh
 end; to go on after it is another run, which starts from the export.
 """
 
-import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from arra_med.errors import RequestError
 from arra_med.model.exported import ARRA
 from arra_med.settings import Settings, section
-from arra_med.store import canonical_json, difference
-from arra_med.training.checkpoints import (
-    checkpoint_name,
-    complete_checkpoints,
-    planned_steps,
-    read_json,
-)
-from arra_med.training.export import already_exported
-from arra_med.training.inputs import RUN_RECORD
-from arra_med.training.setup import Setup
+from arra_med.training.checkpoints import complete_checkpoints, read_json
+from arra_med.training.export import already_exported, export_of_step
+from arra_med.training.inputs import Inputs
+from arra_med.training.record import LENGTH
 
 logger = logging.getLogger(__name__)
 
 
-def shorter_record(settings: Settings, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the run's folder records of it, if it was begun with another length.
+def check_can_be_longer(settings: Settings, inputs: Inputs, there: Mapping[str, Any]) -> None:
+    """Refuse what cannot go on beyond its end, or would not.
 
     Args:
-        settings: of the run.
-        identity: of the run, which :func:`arra_med.training.inputs.check_run_folder` let pass.
+        settings: of the longer run.
+        inputs: that they name.
+        there: what the folder records of the run,
+            :attr:`arra_med.training.inputs.RunIdentity.shorter`.
 
     Raises:
-        RequestError: if the run cannot go on beyond its end.
+        RequestError: with what to do instead.
     """
     run = settings.paths.folder("run")
-    if not (run / RUN_RECORD).is_file():
-        return None
-    there = read_json(run / RUN_RECORD)
-    if not difference(there, json.loads(canonical_json(identity))):
-        return None
-    if section(settings.training, "training", "train").schedule != "constant":
+    training = section(settings.training, "training", "train")
+    if training.schedule != "constant":
         raise RequestError(
             "training.schedule is cosine: the learning rate of every step depends on where the run "
             f"ends, so that the run in {run} can have no other length. {_begin_anew(settings)}"
@@ -55,26 +47,17 @@ def shorter_record(settings: Settings, identity: Mapping[str, Any]) -> dict[str,
             f"the run in {run} cannot go on: none of its checkpoints is there any more. "
             f"{_begin_anew(settings)}"
         )
-    _check_export(settings, there)
-    return there
-
-
-def check_adds_steps(setup: Setup) -> None:
-    """Refuse to go on with a run that would not become longer.
-
-    Raises:
-        RequestError: with what to do instead.
-    """
-    training = setup.training
-    planned = planned_steps(setup.settings.paths.folder("run") / "checkpoints")
-    if setup.total_steps <= planned:
+    length = {name: there["training"][name] for name in LENGTH if name in there["training"]}
+    before, now = inputs.total_steps(replace(training, **length)), inputs.total_steps(training)
+    if now <= before:
         remedy = "raise the other too"
-        if setup.total_steps < planned:
+        if now < before:
             remedy = "'arra-med export --checkpoint' makes a model of an earlier step"
         raise RequestError(
             f"training.epochs={training.epochs} and training.max_steps={training.max_steps} make "
-            f"{setup.total_steps} steps, the run was begun with {planned}: {remedy}"
+            f"{now} steps, the run in {run} has {before}: {remedy}"
         )
+    _refuse_to_replace_export(settings, there)
 
 
 def set_export_aside(settings: Settings, there: Mapping[str, Any]) -> None:
@@ -82,11 +65,11 @@ def set_export_aside(settings: Settings, there: Mapping[str, Any]) -> None:
 
     Args:
         settings: of the run.
-        there: what :func:`shorter_record` gave.
+        there: what the folder recorded of it until now.
     """
     export = settings.paths.folder("export")
     if already_exported(export, there):
-        aside = _aside(export)
+        aside = _aside(settings)
         logger.info("the run goes on: its export so far is now %s", aside)
         export.rename(aside)
 
@@ -99,7 +82,7 @@ def how_to_go_on(settings: Settings) -> str:
     return _begin_anew(settings)
 
 
-def _check_export(settings: Settings, there: Mapping[str, Any]) -> None:
+def _refuse_to_replace_export(settings: Settings, there: Mapping[str, Any]) -> None:
     """Refuse to replace an export that lies where the user said."""
     export = settings.paths.folder("export")
     if not already_exported(export, there):
@@ -109,14 +92,13 @@ def _check_export(settings: Settings, there: Mapping[str, Any]) -> None:
             f"{export} holds the run's export so far: choose another folder with paths.export for "
             "that of the longer run, or delete it"
         )
-    if (aside := _aside(export)).exists():
+    if (aside := _aside(settings)).exists():
         raise RequestError(f"the run's export so far would be renamed to {aside}: delete that one")
 
 
-def _aside(export: Path) -> Path:
-    """Where ``arra-med export`` would put it too."""
-    steps = int(read_json(export / ARRA)["trained_on"]["steps"])
-    return export.with_name(f"export-{checkpoint_name(steps)}")
+def _aside(settings: Settings) -> Path:
+    steps = int(read_json(settings.paths.folder("export") / ARRA)["trained_on"]["steps"])
+    return export_of_step(settings.paths.folder("run"), steps)
 
 
 def _begin_anew(settings: Settings) -> str:

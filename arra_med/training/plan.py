@@ -7,7 +7,7 @@ import numpy as np
 from arra_med.settings import Settings
 from arra_med.training.engine import deepspeed_config
 from arra_med.training.inputs import Inputs, check_run_folder
-from arra_med.training.longer import check_adds_steps, shorter_record
+from arra_med.training.longer import check_can_be_longer
 from arra_med.training.memory import memory_table, table_lines
 from arra_med.training.metrics import LOG, read_log
 from arra_med.training.setup import Setup, parameter_counts
@@ -30,11 +30,10 @@ def plan(settings: Settings, *, processes: int, rate: float | None) -> str:
         RequestError: if settings and data contradict each other.
     """
     inputs = Inputs(settings)
-    identity = check_run_folder(settings, inputs, may_be_longer=True)
-    shorter = shorter_record(settings, identity)
-    setup = Setup(settings, inputs)
+    shorter = check_run_folder(settings, inputs, may_be_longer=True).shorter
     if shorter is not None:
-        check_adds_steps(setup)
+        check_can_be_longer(settings, inputs, shorter)
+    setup = Setup(settings, inputs)
     training = setup.training
     in_rows = deepspeed_config(setup.train_set.counted_in_rows(processes), processes)
     trained, every = parameter_counts(setup.model)

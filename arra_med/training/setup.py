@@ -140,7 +140,7 @@ class Setup:
                 "dataset": dataset,
                 "folders": folders,
                 "samples": len(self.train_set),
-                "run": fingerprint(check_run_folder(self.settings, self.inputs)),
+                "run": fingerprint(check_run_folder(self.settings, self.inputs).recorded),
                 "steps": step,
                 "total_steps": self.total_steps,
                 "seed": self.settings.seed,

@@ -19,14 +19,10 @@ from arra_med.store import (
 from arra_med.training.engine import start_processes
 from arra_med.training.export import already_exported
 from arra_med.training.faults import Watch
-from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
-from arra_med.training.longer import (
-    check_adds_steps,
-    how_to_go_on,
-    set_export_aside,
-    shorter_record,
-)
+from arra_med.training.inputs import Inputs, check_run_folder
+from arra_med.training.longer import check_can_be_longer, how_to_go_on, set_export_aside
 from arra_med.training.memory import out_of_memory
+from arra_med.training.record import RUN_RECORD
 from arra_med.training.setup import Setup
 from arra_med.training.signals import StopSignals
 from arra_med.training.trainer import Trainer
@@ -49,10 +45,12 @@ def train(settings: Settings, *, device: torch.device) -> Path:
     """
     inputs = Inputs(settings)
     identity = check_run_folder(settings, inputs, may_be_longer=True)
-    shorter = shorter_record(settings, identity)
+    shorter = identity.shorter
     export = settings.paths.folder("export")
     folder = settings.paths.folder("run")
-    if shorter is None and already_exported(export, identity):
+    if shorter is not None:
+        check_can_be_longer(settings, inputs, shorter)
+    elif already_exported(export, identity.recorded):
         logger.info("%s is already done. %s", export, how_to_go_on(settings))
         return export
     timeout = section(settings.training, "training", "train").timeout_minutes
@@ -62,8 +60,6 @@ def train(settings: Settings, *, device: torch.device) -> Path:
         torch.cuda.set_device(device)
     with StopSignals() as signals, Watch(timeout) as watch:
         setup = Setup(settings, inputs)
-        if shorter is not None:
-            check_adds_steps(setup)
         try:
             trainer = Trainer(
                 setup, device=device, rank=rank, world_size=world_size, signals=signals, watch=watch
@@ -72,7 +68,7 @@ def train(settings: Settings, *, device: torch.device) -> Path:
                 if rank == 0:  # only now is the request known to be sound
                     if shorter is not None:
                         set_export_aside(settings, shorter)
-                    write_atomic(folder / RUN_RECORD, canonical_json(identity).encode())
+                    write_atomic(folder / RUN_RECORD, canonical_json(identity.asked).encode())
                     save_run_record(folder, dump(settings))
                 torch.distributed.barrier()
                 trainer.run()

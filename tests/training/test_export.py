@@ -73,17 +73,68 @@ def test_the_recipe_may_have_changed_since(
     assert same(export(recipe=recipe), trained / "run/export")
 
 
-def test_a_run_folder_may_have_moved(
-    export: Callable[..., Path], trained: Path, tmp_path: Path
+def test_a_recipe_may_say_no_more_than_where(
+    pipeline: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moved = tmp_path / "moved"
-    shutil.copytree(trained, moved)
-    shutil.rmtree(moved / "run/export")
-    assert same(export(output=moved), trained / "run/export")
+    recipe = tmp_path / "where.yaml"
+    place = tmp_path / "mine"
+    recipe.write_text(f"paths: {{output: elsewhere, run: {trained / 'run'}, export: {place}}}\n")
+    assert main(["export", str(recipe), "-q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(place)
+    assert same(place, trained / "run/export")
+
+
+def test_a_run_says_where_its_defaults_are(whole: Path, tmp_path: Path) -> None:
+    """Also if the recipe's own ``paths.output`` has none of them."""
+    recipe = tmp_path / "other.yaml"
+    recipe.write_text("paths: {output: elsewhere}\n")
+    places = [f"paths.run={whole / 'run'}", f"paths.export={tmp_path / 'new'}"]
+    assert main(["export", str(recipe), *places, "-q"]) == 0
+    assert same(tmp_path / "new", whole / "run/export")
+
+
+@pytest.fixture
+def whole(pipeline: Path, tmp_path: Path) -> Path:
+    """The ``paths.output`` of a run that has all that it was made from in it."""
+    output = tmp_path / "before"
+    for name in ("prepared", "tokenizer", "teacher"):
+        shutil.copytree(pipeline / name, output / name)
+    recipe = str(pipeline / "config.yaml")
+    run(pipeline / "whole.log", "train", recipe, f"paths.output={output}", *TRAINED_WITH)
+    return output
+
+
+def test_a_run_may_have_moved_with_all_it_was_made_from(
+    whole: Path, pipeline: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    moved = whole.rename(tmp_path / "after")
+    ended = (moved / "run/export").rename(tmp_path / "ended")
     recipe = tmp_path / "here.yaml"
     recipe.write_text(f"paths: {{output: {moved}}}\n")
     assert main(["export", str(recipe), "-q"]) == 0
-    assert same(moved / "run/export", trained / "run/export")
+    assert same(moved / "run/export", ended)
+    train = ["train", str(pipeline / "config.yaml"), f"paths.output={moved}", *TRAINED_WITH]
+    assert main(train) == 0
+    assert f"{moved / 'run/export'} is already done" in caplog.text
+    another = shutil.copytree(moved / "teacher", tmp_path / "teacher")
+    assert main([*train, f"features.teacher.weights={another}"]) == 2, "not in what was moved"
+    longer = [*train, "training.max_steps=3"]
+    run(pipeline / "whole.log", *longer)
+    moved = moved.rename(tmp_path / "again")
+    recipe.write_text(f"paths: {{output: {moved}, export: {tmp_path / 'three'}}}\n")
+    assert main(["export", str(recipe), "-q"]) == 0
+    assert same(tmp_path / "three", moved / "run/export")
+
+
+def test_a_run_may_have_moved_from_what_it_was_made_from(
+    export: Callable[..., Path], trained: Path, tmp_path: Path
+) -> None:
+    moved = trained.rename(tmp_path / "moved")
+    try:
+        made = export(output=moved)
+    finally:
+        moved.rename(trained)
+    assert same(made, trained / "run/export")
 
 
 def test_a_setting_that_the_run_was_not_trained_with_is_refused(

@@ -10,7 +10,8 @@ from arra_med.config import load
 from arra_med.errors import RequestError
 from arra_med.settings import Settings
 from arra_med.store import canonical_json, write_atomic
-from arra_med.training.inputs import RUN_RECORD, Inputs, check_run_folder
+from arra_med.training.inputs import Inputs, check_run_folder
+from arra_med.training.record import RUN_RECORD
 
 
 def save(folder: Path, scale: float) -> None:
@@ -33,11 +34,11 @@ def test_another_model_at_the_same_path_is_another_run(pipeline: Path, tmp_path:
     settings = load(Settings, pipeline / "config.yaml", words)
     inputs = Inputs(settings)
     save(base, 0.5)
-    identity = check_run_folder(settings, inputs)
+    identity = check_run_folder(settings, inputs).asked
     write_atomic(run / RUN_RECORD, canonical_json(identity).encode())
-    assert check_run_folder(settings, inputs) == identity
+    assert check_run_folder(settings, inputs).recorded == identity
     save(base, 0.25)
     with pytest.raises(RequestError, match="another configuration; it differs in pretrained"):
         check_run_folder(settings, inputs)
     shutil.rmtree(base)  # a run that ended does not need it
-    assert check_run_folder(settings, inputs) == identity
+    assert check_run_folder(settings, inputs).recorded == identity

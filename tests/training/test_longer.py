@@ -41,7 +41,7 @@ def test_three_steps_and_three_more_equal_six(pipeline: Path, stage: int, proces
         assert (folder / "export" / name).read_bytes() == (whole / "export" / name).read_bytes()
     assert weights(folder / "export-step-00000003") == earlier
     ranks = run(log, "train", *short, code=2)
-    assert "make 3 steps, the run was begun with 6: 'arra-med export" in ranks.said(0)
+    assert "has 6: 'arra-med export" in ranks.said(0)
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +90,26 @@ def test_more_epochs_and_a_dry_run_of_them(
     assert main(["export", *words(pipeline, copy, "training.epochs=1")]) == 2, "it was longer"
     recorded = [str(pipeline / "config.yaml"), f"paths.run={copy}", "-q"]
     assert main(["export", *recorded]) == 0
-    shutil.rmtree(copy / "export-step-00000003")
     assert main(["export", *recorded, "--checkpoint", "step-00000003"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{copy}/export-step-00000003"
 
 
 def test_the_export_of_a_run_made_longer_is_not_that_of_its_end(
-    pipeline: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+    pipeline: Path,
+    copy: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    shorter = (copy / "config.yaml").read_text()
     longer = words(pipeline, copy, "training.epochs=2", "training.max_steps=6")
     kill = functools.partial(at_step, 4, signal.SIGKILL, -1)
     run(pipeline / "killed.log", "train", *longer, code=-signal.SIGKILL, prepare=kill)
     assert [p.name for p in complete_checkpoints(copy / "checkpoints")] == ["step-00000003"]
+    said = refused(caplog, *words(pipeline, copy, "training.epochs=9", "training.max_steps=3"))
+    assert "make 3 steps" in said
+    assert "has 6: 'arra-med export" in said
     shutil.rmtree(copy / "export-step-00000003")
+    (copy / "config.yaml").write_text(shorter)  # as a kill right after run.json leaves it
     assert main(["export", str(pipeline / "config.yaml"), f"paths.run={copy}", "-q"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{copy}/export-step-00000003"
     assert not (copy / "export").exists()
@@ -121,7 +128,7 @@ def test_what_cannot_be_longer_says_why(
 ) -> None:
     as_long = words(pipeline, copy, "training.epochs=1", "training.max_steps=9")
     said = run(pipeline / "as-long.log", "train", *as_long, code=2).said(0)
-    assert "make 3 steps, the run was begun with 3: raise the other too" in said
+    assert f"make 3 steps, the run in {copy} has 3: raise the other too" in said
     said = refused(caplog, *words(pipeline, copy, "seed=1", "training.epochs=2"))
     assert "holds a run of another configuration" in said
     (copy / "export-step-00000003").mkdir()
