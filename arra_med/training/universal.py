@@ -102,10 +102,10 @@ def _load_parts(engine: Any, folder: Path, name: str) -> None:  # noqa: ANN401
     # Stage 3 gives all groups the first one's settings: vectors would get weight decay.
     for group, before in zip(optimizer.param_groups, own, strict=True):
         group |= {name: before[name] for name in _OWN if name in before}
-    _part_steps(optimizer)
+    _own_step_counters(optimizer)
 
 
-def _part_steps(optimizer: torch.optim.Optimizer) -> None:
+def _own_step_counters(optimizer: torch.optim.Optimizer) -> None:
     """Give every parameter a counter of its own, where the optimizer wants it.
 
     Stage 3 loads one for all, which each of them would count up; and all are loaded on the CPU,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from arra_med.training.universal import _part_steps
+from arra_med.training.universal import _own_step_counters
 
 
 @pytest.mark.parametrize(("fused", "device"), [(True, "meta"), (False, "cpu")])
@@ -16,7 +16,7 @@ def test_steps_are_counted_apart_and_where_the_optimizer_wants_them(
     loaded = torch.tensor(3.0)
     for parameter in parameters:
         optimizer.state[parameter] = {"step": loaded}
-    _part_steps(optimizer)
+    _own_step_counters(optimizer)
     steps = [optimizer.state[parameter]["step"] for parameter in parameters]
     assert [step.device.type for step in steps] == [device, device]
     assert len({id(step) for step in [loaded, *steps]}) == 3
