@@ -74,6 +74,12 @@ def load(kind: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
         if text is None and default is not None and isinstance(paths.get("output"), str):
             text = default.format(output=paths["output"])
         if isinstance(text, str):
+            inside = [f"{{{one}}}" for one in _PLACEHOLDERS if f"{{{one}}}" in text]
+            if inside:
+                raise RequestError(
+                    f"paths.{name} is {text!r}: {inside[0]} cannot stand in it, as it would be "
+                    "made from itself; write the folder out"
+                )
             tree = _substitute(tree, f"{{{name}}}", text)
     return build(kind, tree, where=str(path))
 

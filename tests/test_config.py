@@ -205,6 +205,23 @@ def test_prepared_stands_for_the_prepared_folder(tmp_path: Path) -> None:
     assert read.paths.prepared is None
 
 
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        ("output: 'a{prepared}b'", "output"),
+        ("output: 'a/{output}'", "output"),
+        ("output: a, prepared: '{output}/{prepared}'", "prepared"),
+    ],
+)
+def test_a_folder_that_others_are_made_from_is_not_made_from_them(
+    tmp_path: Path, paths: str, name: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"paths: {{{paths}}}\ngeneration: {{prompts: '{{prepared}}/x.txt'}}\n")
+    with pytest.raises(RequestError, match=rf"paths\.{name} is .* cannot stand in it"):
+        config.load(Settings, path)
+
+
 RECIPES = [
     path
     for path in sorted(Path(__file__).parents[1].glob("scripts/**/*.yaml"))
