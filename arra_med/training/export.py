@@ -31,7 +31,7 @@ from arra_med.training.checkpoints import (
     read_mark,
 )
 from arra_med.training.inputs import Inputs, check_run_folder
-from arra_med.training.record import RUN_RECORD
+from arra_med.training.record import RUN_RECORD, without_length
 from arra_med.training.setup import Setup
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ def already_exported(folder: Path, identity: Mapping[str, Any], step: int | None
     Args:
         folder: of the export.
         identity: of the run.
-        step: optimizer step; by default the run's last.
+        step: optimizer step; by default the run's last. The export of a step that is given may
+            be of the time when the run was shorter, if no learning rate depends on its end.
 
     Raises:
         RequestError: if it holds another export.
@@ -126,7 +127,10 @@ def already_exported(folder: Path, identity: Mapping[str, Any], step: int | None
         return False
     there = read_json(folder / ARRA)["trained_on"]
     holds = None
-    if there.get("run") != fingerprint(identity):
+    same = there.get("run") == fingerprint(identity)
+    if step is not None and identity["training"]["schedule"] == "constant":
+        same |= there.get("run_of_any_length") == fingerprint(without_length(identity))
+    if not same:
         holds = "an export of another run"
     elif there["steps"] != (wanted := there["total_steps"] if step is None else step):
         holds = f"the export of step {there['steps']}, this would be step {wanted}"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -36,7 +36,8 @@ class Move(NamedTuple):
         if not (run / RUN_CONFIG).is_file():
             return None
         there = yaml.safe_load((run / RUN_CONFIG).read_text("utf-8"))["paths"]
-        before = Paths(output=Path(there["output"]), run=there["run"] and Path(there["run"]))
+        run_before = there.get("run")
+        before = Paths(output=Path(there["output"]), run=run_before and Path(run_before))
         try:
             inside = before.folder("run").relative_to(before.output)
         except ValueError:
@@ -73,10 +74,10 @@ def read_record(run: Path) -> dict[str, Any] | None:
     return there
 
 
-def without_length(identity: dict[str, Any]) -> dict[str, Any]:
+def without_length(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What a run is but for its length."""
     training = {k: v for k, v in identity["training"].items() if k not in LENGTH}
-    return identity | {"training": training}
+    return {**identity, "training": training}
 
 
 def recorded_settings(settings: Settings, overrides: Sequence[str]) -> Settings:

@@ -18,6 +18,7 @@ from arra_med.training.data import Examples
 from arra_med.training.inputs import Inputs, check_run_folder
 from arra_med.training.loader import TrainingSet
 from arra_med.training.mixture import TrainingFolder
+from arra_med.training.record import without_length
 
 
 class Setup:
@@ -120,6 +121,7 @@ class Setup:
     def info(self, step: int) -> dict[str, Any]:
         """What an export of the weights after optimizer step ``step`` says of itself."""
         prepared, features = self.inputs.prepared, self.inputs.features
+        run = check_run_folder(self.settings, self.inputs).recorded
         backbone = self.backbone
         folders = [folder.info() for folder in self.inputs.folders]
         dataset = "+".join(dict.fromkeys(folder["dataset"] for folder in folders))
@@ -140,7 +142,8 @@ class Setup:
                 "dataset": dataset,
                 "folders": folders,
                 "samples": len(self.train_set),
-                "run": fingerprint(check_run_folder(self.settings, self.inputs).recorded),
+                "run": fingerprint(run),
+                "run_of_any_length": fingerprint(without_length(run)),
                 "steps": step,
                 "total_steps": self.total_steps,
                 "seed": self.settings.seed,

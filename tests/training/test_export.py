@@ -1,5 +1,6 @@
 """``export`` knows from the run's folder how the run was trained."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from arra_med.cli.main import main
+from arra_med.errors import RequestError
+from arra_med.store import fingerprint
+from arra_med.training.export import already_exported
+from arra_med.training.record import without_length
 from tests.training.ranks import run, weights
 
 TRAINED_WITH = (
@@ -146,6 +151,24 @@ def test_a_setting_that_the_run_was_not_trained_with_is_refused(
     assert "training.max_steps (2 there, 4 asked for)" in caplog.text
     assert "leave out what says otherwise" in caplog.text
     assert "delete" not in caplog.text
+
+
+def test_an_export_of_the_same_step_may_be_of_a_shorter_run_unless_its_rates_differ(
+    trained: Path, tmp_path: Path
+) -> None:
+    export = shutil.copytree(trained / "run/export", tmp_path / "export")
+    run = json.loads((trained / "run/run.json").read_text())
+    longer = run | {"training": run["training"] | {"epochs": 5.0, "max_steps": 9}}
+    assert already_exported(export, longer, 2)
+    for identity, step in [(longer, None), (longer, 3), (longer | {"seed": 1}, 2)]:
+        with pytest.raises(RequestError, match="delete it"):
+            already_exported(export, identity, step)
+    cosine = longer | {"training": longer["training"] | {"schedule": "cosine"}}
+    arra = json.loads((export / "arra.json").read_text())
+    arra["trained_on"]["run_of_any_length"] = fingerprint(without_length(cosine))
+    (export / "arra.json").write_text(json.dumps(arra))
+    with pytest.raises(RequestError, match="an export of another run"):
+        already_exported(export, cosine, 2)
 
 
 def test_where_nothing_was_trained_there_is_nothing_to_export(
