@@ -102,12 +102,14 @@ def _aside(settings: Settings) -> Path:
 
 
 def _begin_anew(settings: Settings) -> str:
-    run, export = settings.paths.folder("run"), settings.paths.folder("export")
+    run = settings.paths.folder("run")
+    exports = [settings.paths.folder("export"), *sorted(run.glob("export-step-*"), reverse=True)]
+    export = next((str(path) for path in exports if (path / ARRA).is_file()), None)
     written = ""
-    if not (export / ARRA).is_file():
+    if export is None:
         if not complete_checkpoints(run / "checkpoints"):
             return f"To train from the beginning, choose another paths.run, or delete {run}"
-        written = ", which 'arra-med export' writes,"
+        export, written = "FOLDER", ", which 'arra-med export' writes to the FOLDER that it prints,"
     backbone = section(settings.backbone, "backbone", "train")
     llama = "" if backbone.llama is None else " backbone.llama=null"
     return (

@@ -156,7 +156,10 @@ def test_a_cosine_begins_another_run_from_the_export(
     run(log, "train", *cosine, code=75, prepare=stop)
     said = refused(caplog, *cosine, "training.max_steps=9")
     assert "training.schedule is cosine" in said
-    assert "from its export, which 'arra-med export' writes, in another" in said
+    assert "from its export, which 'arra-med export' writes to the FOLDER that it prints" in said
+    assert main(["export", *cosine, "-q"]) == 0
+    said = refused(caplog, *cosine, "training.max_steps=9")
+    assert f"backbone.pretrained={folder / 'export-step-00000003'} backbone.llama=null" in said
     run(log, "train", *cosine)
     assert [p.name for p in complete_checkpoints(folder / "checkpoints")][-1] == "step-00000006"
     said = refused(caplog, *cosine, "training.max_steps=9")
