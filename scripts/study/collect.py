@@ -57,6 +57,7 @@ def write_run(plan: Plan, run: Run, results: Path) -> None:
             "overrides": [*plan.arms.sizes[run.size], *plan.arms.arms[run.arm]],
             "parameters": _parameters(folder / f"export-{run.points[-1]}"),
             "device": mark_of(plan.output, f"{run.name}-train")["device"],
+            "evaluated_on": mark_of(plan.output, _evaluate(plan, run))["device"],
             "made_with": {  # by these runs compare, or do not
                 "pictures": evaluation["protocol"]["prepared"],
                 "image_tokenizer": record["image_tokenizer"],
@@ -194,6 +195,11 @@ def findings(evaluation: Mapping[str, Any]) -> Json:
         if row["finding"] in found and row["followed"]:
             found[row["finding"]]["side"] = row["followed"]["value"]
     return found
+
+
+def _evaluate(plan: Plan, run: Run) -> str:
+    """The step that evaluates a run's last point."""
+    return [step.name for step in plan.steps(run) if step.name.endswith("-evaluate")][-1]
 
 
 def _seconds(plan: Plan, run: Run) -> dict[str, float]:

@@ -11,8 +11,9 @@ results it is about, and it is left out if they have changed since.
 
 import argparse
 import re
+import statistics
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from analysis import (
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measures import MEASURES
 from questions import MAIN, NUMBERS, PAPER, QUESTIONS, SIZES, Theirs, was_run
-from records import Arm, Study, load
+from records import Arm, Run, Study, load
 
 from arra_med.eval.formatting import (
     Estimate,
@@ -299,11 +300,22 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),
         repeats=repeats(study, "small", "longer"),
-        devices=sorted({run.record["device"] for run in runs}),
+        devices=sorted({run.record[where] for run in runs for where in ("device", "evaluated_on")}),
+        mean_seconds=mean_seconds,
         versions=sorted({f"{k} {v}" for run in runs for k, v in run.record["versions"].items()}),
         drawn=drawn, films=films, read=read, folder=FOLDER,
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def mean_seconds(runs: Iterable[Run], stage: str) -> float | None:
+    """Of runs whose evaluation was on the machine that trained them, if it is asked for."""
+    seconds = [
+        float(run.record["seconds"][stage])
+        for run in runs
+        if stage != "evaluate" or run.record["evaluated_on"] == run.record["device"]
+    ]
+    return statistics.fmean(seconds) if seconds else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from measures import MEASURES
 from arra_med.eval.formatting import Estimate, finite
 
 _FIELDS = {
-    "arm", "clipped_share", "device", "diagnosis", "findings", "losses", "made_with", "overrides",
-    "parameters", "points", "seconds", "seed", "size", "start", "teacher",
+    "arm", "clipped_share", "device", "diagnosis", "evaluated_on", "findings", "losses",
+    "made_with", "overrides", "parameters", "points", "seconds", "seed", "size", "start", "teacher",
     "validation", "versions",
 }  # fmt: skip
 _POINT = {"measures", "pictures", "samples", "split", "step", "tokens"}

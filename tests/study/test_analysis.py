@@ -41,8 +41,8 @@ def save(folder: Path, arm: str, seed: int, points: Sequence[Any], size: str = "
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "arm": arm, "size": size, "seed": seed, "points": list(points), "losses": [],
-        "teacher": "w", "start": None, "clipped_share": 0, "device": "a card", "overrides": [],
-        "parameters": 1, "seconds": {}, "findings": {},
+        "teacher": "w", "start": None, "clipped_share": 0, "device": "a card",
+        "evaluated_on": "a card", "overrides": [], "parameters": 1, "seconds": {}, "findings": {},
         "validation": [{"step": point["step"]} for point in points],
         "diagnosis": {"points": [{"step": point["step"]} for point in points]}, "versions": {},
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},

@@ -113,7 +113,7 @@ def test_a_run_s_results(
     assert (found["size"], found["arm"], found["seed"]) == ("small", arm, 1)
     assert found["overrides"] == list(plan.arms.arms[arm])
     assert found["parameters"] == 22
-    assert found["device"] == "a card"
+    assert found["device"] == found["evaluated_on"] == "a card"
     made_with = found["made_with"]
     assert made_with["pictures"] == "p"
     assert made_with["image_tokenizer"] == "t"

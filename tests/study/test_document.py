@@ -40,7 +40,8 @@ def save_run(folder: Path, arm: str, seed: int, size: str = "small", shift: floa
     loss = None if arm.endswith("none") else 0.5
     record = {
         "arm": arm, "size": size, "seed": seed, "overrides": [f"alignment.arm={arm}"],
-        "parameters": 27_100_000, "device": "a card", "versions": {"torch": "2.11"},
+        "parameters": 27_100_000, "device": "a card", "evaluated_on": "a card",
+        "versions": {"torch": "2.11"},
         "start": None, "teacher": None if loss is None else "w", "clipped_share": 0.25,
         "made_with": {"pictures": "p", "image_tokenizer": "t", "judge": "j"},
         "findings": {

@@ -222,7 +222,7 @@ def test_an_unknown_word_is_named(plan: Plan) -> None:
         ("arms: [none, hybnext], seeds:", "arms: [nonee], seeds:",
          "groups.main names nonee; known: none, hybnext"),
         ("main: {sizes: [small], ", "main: {", "groups.main.sizes: missing"),
-        ("  mse: [alignment.objective=mse]", "  mse:", "arms.mse: expected a list, found nothing"),
+        ("  mse: [alignment.objective=mse]", "  mse:", "groups.loss names mse; known: none"),
         ("  size: small", "  size: tiny", "choose names tiny; known: small, large, longer"),
         ("  guidance: [2.0, 3.0, 5.0]", "", "choose.guidance: missing"),
     ],
