@@ -27,8 +27,7 @@ Every row, or file, becomes one sample or one exclusion.
 
 import difflib
 import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from arra_med.datasets.paths import is_file, key_from_path, relative_source, wit
 from arra_med.datasets.pictures import header_identifiers, read_picture
 from arra_med.datasets.privacy import identifiers
 from arra_med.datasets.reports import has_words
+from arra_med.datasets.table_ids import refuse_rounded, refuse_two_spellings, without_fraction
 from arra_med.datasets.table_labels import LabelReader
 from arra_med.datasets.table_options import TableOptions
 from arra_med.datasets.tables import Line, Row, Rows, read_table, says_no_value
@@ -46,12 +46,6 @@ from arra_med.errors import RequestError
 from arra_med.schema import Exclusion, Sample, Split, check_key
 
 logger = logging.getLogger(__name__)
-
-_ROUNDED = re.compile(r"\d+([.,]\d+)?[eE]\+\d+")  # 1.23457E+11, as spreadsheets write long ids
-_AS_TEXT = (
-    "Write the column as text, one spelling an id (pandas: dtype=str, or astype('Int64'); "
-    "spreadsheets: format the column as text before the ids are pasted)"
-)
 
 
 class Table(DatasetAdapter):
@@ -80,9 +74,9 @@ class Table(DatasetAdapter):
         self._lines = _open_source(options)
         self._root = self._lines.root
         if isinstance(self._lines, _TableLines):
-            columns = [one for one in (options.patient, options.study) if one is not None]
-            _refuse_ids_as_numbers(options.file, columns, self._rows)
-            _refuse_rounded(options.file, options.name_columns, self._rows)
+            ids = [one for one in (options.patient, options.study) if one is not None]
+            refuse_rounded(options.file, [*ids, *options.name_columns], self._rows)
+            refuse_two_spellings(options.file, ids, self._rows)
         self._labels = LabelReader(options, self._rows())
         self.label_names = self._labels.names
         self._view_names = {views.folded(n): view for n, view in options.view_names.items()}
@@ -292,13 +286,10 @@ class Table(DatasetAdapter):
         )
 
     def _names(self, row: Row) -> dict[str, str]:
-        """What identifies a person in a row, by column.
-
-        A whole number with ``.0`` behind is one of a column with gaps, as pandas writes it.
-        """
+        """What identifies a person in a row, by column."""
         cells = {column: row[column] for column in self.options.name_columns}
         return {
-            column: whole if (whole := cell.removesuffix(".0")).isdecimal() else cell
+            column: without_fraction(cell)
             for column, cell in cells.items()
             if not says_no_value(cell)
         }
@@ -359,43 +350,3 @@ def _open_source(options: TableOptions) -> _TableLines | PictureFiles:
     dicom_folder.check_tags(columns, options.allow_tags)
     suffixes = [one for one in (options.text_suffix, options.report_suffix) if one is not None]
     return PictureFiles(options.file, list(columns), root=options.image_root, beside=suffixes)
-
-
-def _refuse_rounded(
-    file: Path, columns: Sequence[str], rows: Callable[[], Iterator[tuple[int, Row]]]
-) -> None:
-    for number, row in rows() if columns else ():
-        for column in columns:
-            if _ROUNDED.fullmatch(row[column]):
-                raise RequestError(
-                    f"{file}, line {number}: the number in column {column!r} is a rounded one, "
-                    f"which many may share. {_AS_TEXT}"
-                )
-
-
-def _refuse_ids_as_numbers(
-    file: Path, columns: Sequence[str], rows: Callable[[], Iterator[tuple[int, Row]]]
-) -> None:
-    """Refuse ids that a program took for numbers.
-
-    Pandas makes fractions of a column with gaps, spreadsheets drop zeros in front and round long
-    ids: one person would be two and might stand in two splits, or many would be one.
-    """
-    _refuse_rounded(file, columns, rows)
-    for column in columns:
-        spelled: dict[str, tuple[str, int]] = {}  # number → how it stands first, and in which line
-        twice: dict[str, str] = {}  # number → where it stands how
-        for number, row in rows():
-            identifier = row[column]
-            whole = identifier.removesuffix(".0")
-            if whole.isdecimal():
-                value = whole.lstrip("0")
-                first, line = spelled.setdefault(value, (identifier, number))
-                if first != identifier:
-                    twice.setdefault(value, f"lines {line} and {number}")
-        if twice:
-            raise RequestError(
-                f"{file}: ids of column {column!r} stand there in two spellings ({len(twice)} in "
-                f"all, as in {next(iter(twice.values()))}: a '.0' behind, or zeros in front): each "
-                f"would be taken for two. {_AS_TEXT}"
-            )

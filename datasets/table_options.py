@@ -8,6 +8,7 @@ from arra_med.datasets import reports, splits, views
 from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import Rendering
 from arra_med.errors import RequestError, did_you_mean
+from arra_med.settings.checks import NO_DELIMITER, is_no_delimiter
 
 TEXTS = ("text", "prompt", "report", "text_suffix", "report_suffix")
 """Options that say where texts are; exactly one is given."""
@@ -169,10 +170,7 @@ class TableOptions:
             "'encoding' does nothing to a Parquet file": (
                 parquet and self.encoding != "utf-8" and not suffixes
             ),
-            "'delimiter' must be one character, no quote and no end of line": (
-                self.delimiter is not None
-                and (len(self.delimiter) != 1 or self.delimiter in '"\r\n')
-            ),
+            NO_DELIMITER: is_no_delimiter(self.delimiter),
         }
 
     def _not_of_persons(self) -> set[str | None]:

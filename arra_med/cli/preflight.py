@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from arra_med.errors import RequestError, WorkError
 if TYPE_CHECKING:
     from arra_med.eval.picture_facts import PictureFacts
     from arra_med.eval.preflight import FolderCheck
-    from arra_med.settings.results import OtherPictures
 
 _TEXT = "check the files of a configuration's pictures, or of any folders of pictures"
 _EPILOG = """\
@@ -93,31 +93,23 @@ def _of_configuration(
     from arra_med import config
     from arra_med.eval import picture_facts, preflight
     from arra_med.eval.cohort import check_rows
-    from arra_med.eval.plain_folder import open_other, open_pictures
-    from arra_med.settings import Settings
+    from arra_med.eval.plain_folder import open_other
+    from arra_med.settings import OtherPictures, Settings
     from arra_med.store import PreparedFolder
 
     settings = config.load(Settings, path, overrides)
     prepared = PreparedFolder(settings.paths.folder("prepared"))
-    ours = {"generated": settings.paths.folder("generated")}
+    evaluation = settings.evaluation
+    ours = [OtherPictures(name="generated", folder=settings.paths.folder("generated"))]
     others: Sequence[OtherPictures] = ()
-    own_table: dict[str, Any] = {}
-    if settings.evaluation is not None:
-        others = settings.evaluation.others
-        own_table = {
-            "encoding": settings.evaluation.encoding,
-            "delimiter": settings.evaluation.delimiter,
-        }
-        if settings.evaluation.swapped is not None:
-            ours["swapped"] = settings.evaluation.swapped
-    offered = {
-        name: open_pictures(
-            folder, prepared, name=name, **(own_table if name == "generated" else {})
-        )
-        for name, folder in ours.items()
-        if folder.is_dir()
-    }
-    offered |= {other.name: open_other(other, prepared) for other in others}
+    if evaluation is not None:
+        others = evaluation.others
+        encoding, delimiter = evaluation.encoding, evaluation.delimiter
+        ours = [replace(ours[0], encoding=encoding, delimiter=delimiter)]
+        if evaluation.swapped is not None:
+            ours.append(OtherPictures(name="swapped", folder=evaluation.swapped))
+    there = [one for one in ours if one.folder.is_dir()]
+    offered = {one.name: open_other(one, prepared) for one in [*there, *others]}
     for name, pictures in offered.items():
         if name != "swapped":  # whose prompts are others on purpose
             check_rows(prepared, pictures)
@@ -132,7 +124,7 @@ def _of_configuration(
         )
         for name, pictures in offered.items()
     ]
-    absent = [name for name in ours if name not in offered]
+    absent = [one.name for one in ours if one not in there]
     return [*checks, preflight.check_prepared(prepared, real)], absent
 
 

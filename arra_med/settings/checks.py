@@ -27,6 +27,14 @@ def not_negative(settings: Any, *names: str) -> None:  # noqa: ANN401 - any sett
         raise ValueError("; ".join(wrong))
 
 
+NO_DELIMITER = "'delimiter' must be one character, no quote and no end of line"
+
+
+def is_no_delimiter(delimiter: str | None) -> bool:
+    """Whether what is given as a table's delimiter cannot be one."""
+    return delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n')
+
+
 def text_table(settings: Any, file: Path | None) -> None:  # noqa: ANN401 - any settings dataclass
     """Raise ``ValueError`` if ``encoding`` or ``delimiter`` has no effect, or is none.
 
@@ -34,9 +42,8 @@ def text_table(settings: Any, file: Path | None) -> None:  # noqa: ANN401 - any 
         settings: has both fields.
         file: that they describe; ``None`` if its name is not known.
     """
-    delimiter = settings.delimiter
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ValueError("'delimiter' must be one character, no quote and no end of line")
+    if is_no_delimiter(settings.delimiter):
+        raise ValueError(NO_DELIMITER)
     suffix = "" if file is None else file.suffix
     useless = [
         name

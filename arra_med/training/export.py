@@ -31,7 +31,7 @@ from arra_med.training.checkpoints import (
     read_mark,
 )
 from arra_med.training.inputs import Inputs, check_run_folder
-from arra_med.training.record import RUN_RECORD, without_length
+from arra_med.training.record import without_length
 from arra_med.training.setup import Setup
 
 logger = logging.getLogger(__name__)
@@ -55,13 +55,11 @@ def export(settings: Settings, *, checkpoint: str | None = None) -> Path:
         last step, and ``export-step-…`` for one before.
 
     Raises:
-        FileNotFoundError: if there is no such run or checkpoint.
+        FileNotFoundError: if there is no such checkpoint.
         RequestError: if the folder holds an export of another run or another step.
         WorkError: if the checkpoint is damaged.
     """
     run = settings.paths.folder("run")
-    if not (run / RUN_RECORD).is_file():
-        raise FileNotFoundError(f"no run at {run} ({RUN_RECORD} is missing): run 'arra-med train'")
     inputs = Inputs(settings)
     identity = check_run_folder(settings, inputs, remedy=_AS_TRAINED).recorded
     path = _chosen(run / "checkpoints", checkpoint)

@@ -102,8 +102,8 @@ def recorded_settings(settings: Settings, overrides: Sequence[str]) -> Settings:
     sections, places = {}, {"run": str(run)}
     if move := Move.of(settings):
         places["output"] = move.new
-        sections = {k: v for k, v in yaml.safe_load(record.read_text("utf-8")).items() if v}
-        sections = {name: move(part) for name, part in sections.items() if move(part) != part}
+        tree = yaml.safe_load(record.read_text("utf-8"))
+        sections = {name: now for name, part in tree.items() if (now := move(part)) != part}
     if export is not None:
         places["export"] = str(export)
     # A run that was made longer may have been killed before its configuration was recorded anew.

@@ -162,7 +162,8 @@ def leak_message(leaks: Iterable[Leak], table: Path) -> str:
     tags = sorted({leak.tag for leak in counts})
     remedies = []
     named = [tag for tag in tags if tag != IMAGE_METADATA]
-    of_headers = [tag for tag in named if not is_column(tag)]
+    of_columns = [tag for tag in named if is_column(tag)]
+    of_headers = [tag for tag in named if tag not in of_columns]
     if named:
         remedies.append("replace ids by keyed hashes (ingest.privacy.hash_ids=true, if it is off)")
     if of_headers:
@@ -170,7 +171,7 @@ def leak_message(leaks: Iterable[Leak], table: Path) -> str:
         remedies.append(
             f"allow tags that hold pseudonyms already (ingest.privacy.allow=[{', '.join(ids)}])"
         )
-    if named != of_headers:
+    if of_columns:
         remedies.append("take columns that identify nobody out of ingest.dataset.name_columns")
     if named:
         remedies.append(
@@ -182,8 +183,8 @@ def leak_message(leaks: Iterable[Leak], table: Path) -> str:
     sources = " and ".join(
         words
         for words, given in (
-            ("the pictures' own headers", len(of_headers) == len(named) or of_headers),
-            ("columns of names", len(of_headers) < len(named)),
+            ("the pictures' own headers", of_headers or not of_columns),
+            ("columns of names", of_columns),
         )
         if given
     )

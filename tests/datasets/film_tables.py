@@ -4,6 +4,12 @@ from arra_med.datasets.base import Excluded
 from arra_med.datasets.table import Table
 from arra_med.schema import Exclusion, Sample
 
+FILMS = """file,report,view,patient,split
+a.png,No  effusiön.,PA,1,train
+b.png,Effusion,LL,2,val
+c.png,Clear,AP Supine,3,Test
+"""
+
 
 def table(root, content, *, stored_as="utf-8", name="films.csv", **options):
     (root / name).write_bytes(content.encode(stored_as))

@@ -1,6 +1,5 @@
 import gzip
 import pickle
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -18,13 +17,7 @@ from arra_med.errors import RequestError
 from arra_med.registry import DATASETS
 from arra_med.schema import CHEXPERT_LABELS, Exclusion, Sample
 from arra_med.settings import Ingest
-from tests.datasets.film_tables import completed, outcomes, prompts, table
-
-FILMS = """file,report,view,patient,split
-a.png,No  effusiön.,PA,1,train
-b.png,Effusion,LL,2,val
-c.png,Clear,AP Supine,3,Test
-"""
+from tests.datasets.film_tables import FILMS, completed, outcomes, prompts, table
 
 
 def test_the_columns_mean_what_the_options_say(root):
@@ -271,35 +264,6 @@ def test_real_films(real_data):
     assert all(adapter.read(i).pixels.ndim == 2 for i in samples[::7])
 
 
-def test_an_archive_s_own_names_of_views_are_mapped(root):
-    text = "file,report,view\na.png,x,P.A.  stehend\nb.png,x,Seitlich\nc.png,x,ap\n"
-    names = {"p.a. Stehend": "pa", "seitlich": "lateral", "AP": "frontal"}
-    found = list(table(root, text, view="view", view_names=names).items())
-    assert [item.view for item in found] == ["PA", "lateral", "frontal"]
-    wanted = table(root, text, view="view", view_names=names, views=("frontal",))
-    assert outcomes(wanted) == ["view-not-wanted", "view-not-wanted", "c"]
-    bedside = {"view_names": names | {"AP": "bedside"}, "views": ("bedside", "PA")}
-    own = table(root, text, view="view", **bedside)
-    assert [getattr(item, "view", None) for item in own.items()] == ["PA", None, "BEDSIDE"]
-    empty = text.replace("ap\n", "\n")
-    found = list(table(root, empty, view="view", view_names={"": "AP"}).items())
-    assert getattr(found[-1], "view", None) == "AP"
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ({"seitlich": "laterl"}, r"'seitlich' stands for 'laterl', which is none of PA.*'lateral'"),
-        ({"seitlich": "nan"}, "stands for 'nan', which is none of"),
-        ({"LL": "lateral", "LLL": "PA"}, "no cell of column 'view' says 'LLL': write it as it"),
-        ({"ll": "lateral", "LL": "PA"}, "'view_names' must differ in more than capitals"),
-    ],
-)
-def test_view_names_that_mean_nothing_are_refused(root, names, message):
-    with pytest.raises(RequestError, match=message):
-        table(root, FILMS, view="view", view_names=names)
-
-
 def test_report_text_is_not_taken_for_labels(root):
     sentence = (
         "There is a small left pleural effusion and no other finding that would matter at all."
@@ -314,20 +278,6 @@ def test_a_quote_that_is_never_closed_swallows_no_rows(root):
     text = 'file,report\na.png,"open\nb.png,x\nc.png,y\n'
     with pytest.raises(RequestError):
         list(table(root, text).items())
-
-
-def test_a_view_that_is_none_is_excluded_unless_it_is_asked_for(root):
-    text = "file,report,view\na.png,x,Latreal\nb.png,x,ROOM 3\nc.png,x,PA\n"
-    found = list(table(root, text, view="view").items())
-    assert [getattr(i, "reason", "sample") for i in found] == [
-        "unknown-view", "unknown-view", "sample",
-    ]  # fmt: skip
-    assert "the nearest is lateral" in found[0].detail
-    assert "ROOM" not in found[1].detail  # a cell may hold anything, a name too
-    found = list(table(root, text, view="view", views=("room 3", "PA")).items())
-    assert [getattr(i, "view", None) for i in found] == [None, "ROOM 3", "PA"]
-    others = list(table(root, text, view="view", modality="fundus").items())
-    assert [i.view for i in others] == ["LATREAL", "ROOM 3", "PA"]
 
 
 @pytest.mark.parametrize(
@@ -404,44 +354,6 @@ def test_any_bytes_are_a_table_or_refused(tmp_path_factory, content):
         assert len(list(adapter.items())) == adapter.num_items()
     except RequestError as error:
         assert str(path) in str(error)  # noqa: PT017 - either outcome is right
-
-
-def test_without_patients_the_pictures_of_a_study_stay_together(root):
-    rows = "".join(f"{n}{view}.png,s{n},clear\n" for n in range(30) for view in "ab")
-    for n in range(30):
-        for view in "ab":
-            shutil.copy(root / "a.png", root / f"{n}{view}.png")
-    adapter = table(root, "file,study,report\n" + rows, study="study")
-    found = list(adapter.items())
-    assert len(found) == 60
-    assert len({item.patient_id for item in found}) == 30
-    assert all(a.split == b.split for a, b in zip(found[::2], found[1::2], strict=True))
-
-
-def test_studies_without_a_number_are_not_one_patient(root):
-    text = "file,study,report\na.png,nan,Clear\nb.png,nan,Clear\n"
-    assert [item.patient_id for item in table(root, text, study="study").items()] == ["a", "b"]
-
-
-@pytest.mark.parametrize("role", ["patient", "study"])
-def test_ids_of_which_some_became_fractions_are_refused(root, role):
-    text = "file,report,no\na.png,x,1000\nb.png,x,1001.0\nc.png,x,1000.0\nd.png,x,1000.05\n"
-    with pytest.raises(RequestError, match=r"column 'no'.*\(1 in all, as in lines 2 and 4") as e:
-        table(root, text, **{role: "no"})
-    assert "1000" not in str(e.value)
-    table(root, text.replace("1000.0\n", "1002.0\n"), **{role: "no"})
-
-
-@pytest.mark.parametrize("role", ["patient", "study"])
-def test_ids_that_a_spreadsheet_changed_are_refused(root, role):
-    text = "file,report,no\na.png,x,00107\nb.png,x,0108\nc.png,x,107\n"
-    with pytest.raises(RequestError, match=r"two spellings \(1 in all, as in lines 2 and 4") as e:
-        table(root, text, **{role: "no"})
-    assert "107" not in str(e.value)
-    table(root, text.replace(",107\n", ",109\n"), **{role: "no"})
-    for rounded in ("1.23457E+11", "1,2e+11", "1E+12"):
-        with pytest.raises(RequestError, match=r"line 4: the number in column 'no' is a rounded"):
-            table(root, text.replace(",107\n", f',"{rounded}"\n'), **{role: "no"})
 
 
 def test_what_programs_write_for_an_empty_cell_is_empty(root):
