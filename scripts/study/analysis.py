@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from measures import MEASURES
 from records import Arm, Run, Study, at_point, like_points
@@ -145,38 +145,24 @@ def verdict(seeds: Estimate | None) -> str:
     return "lower" if seeds.high < 0 else "higher"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repeat:
-    """A training that was run twice, up to the end of the shorter run.
+def twice(study: Study, short: str, long: str) -> Study:
+    """What was trained twice, of two sizes that differ in their number of steps alone.
 
-    Attributes:
-        short: the shorter run, at its end.
-        long: the other one.
-        step: at which both were evaluated.
+    Returns:
+        Runs of both sizes by arm and seed, the longer ones cut where the short ones end; those
+        alone that have a point there.
     """
-
-    short: Run
-    long: Run
-    step: int
-
-    def values(self, measure: str) -> tuple[float, float] | None:
-        """A measure of both, the shorter run's first."""
-        runs = (self.short, self.long)
-        points = [next(p for p in run.points if p["step"] == self.step) for run in runs]
-        first, second = (at_point(point, measure) for point in points)
-        return None if first is None or second is None else (first.value, second.value)
-
-
-def repeats(study: Study, short: str, long: str) -> list[Repeat]:
-    """Runs of two sizes that differ in their number of steps alone, where both have a point."""
-    found = []
-    for (size, arm), runs in sorted(study.runs.items()):
-        for seed in sorted(runs.keys() & study.of((long, arm)).keys() if size == short else ()):
-            run, other = runs[seed], study.of((long, arm))[seed]
-            step = run.points[-1]["step"]
-            if step in {point["step"] for point in other.points}:
-                found.append(Repeat(short=run, long=other, step=step))
-    return found
+    runs: dict[Arm, dict[int, Run]] = {}
+    for (size, arm), by_seed in study.runs.items():
+        for seed in by_seed.keys() & study.of((long, arm)).keys() if size == short else ():
+            one, other = by_seed[seed], study.of((long, arm))[seed]
+            end = one.points[-1]["step"]
+            until = [point for point in other.points if point["step"] <= end]
+            if until and until[-1]["step"] == end:
+                runs.setdefault((short, arm), {})[seed] = one
+                cut = replace(other, record={**other.record, "points": until})
+                runs.setdefault((long, arm), {})[seed] = cut
+    return Study(runs=runs)
 
 
 Line = tuple[tuple[float, ...], tuple[float, ...]]

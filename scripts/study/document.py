@@ -13,7 +13,7 @@ import argparse
 import re
 import statistics
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ from analysis import (
     FEWEST_SEEDS,
     LEVEL,
     Contrast,
+    Difference,
+    Spread,
     catching_up,
     curve_sets,
     difference,
     endings,
     half_width,
-    repeats,
     spread,
+    twice,
     unpaired,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measures import MEASURES
-from questions import MAIN, NUMBERS, PAPER, QUESTIONS, SIZES, Theirs, was_run
+from questions import MAIN, NUMBERS, PAIR, PAPER, QUESTIONS, SIZES, Theirs, was_run
 from records import Arm, Run, Study, load
 
 from arra_med.eval.formatting import (
@@ -299,13 +301,52 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         ),
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),
-        repeats=repeats(study, "small", "longer"),
+        twice=trained_twice(study, Words(study).places),
         devices=sorted({run.record[where] for run in runs for where in ("device", "evaluated_on")}),
         mean_seconds=mean_seconds,
         versions=sorted({f"{k} {v}" for run in runs for k, v in run.record["versions"].items()}),
         drawn=drawn, films=films, read=read, folder=FOLDER,
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def trained_twice(study: Study, places: Callable[[str], int]) -> list[list[str]]:
+    """Rows of what was trained twice: of each arm, then of the main arms' difference."""
+    sizes, (plain, aligned) = ("small", "longer"), PAIR
+    both = twice(study, *sizes)
+    rows = []
+    for arm in sorted({arm for _, arm in both.runs}):
+        values = {name: [spread(both, (size, arm), name) for size in sizes] for name in SHORT}
+        rows += _by_seed(f"`{arm}`", values, places)
+    label = f"`{aligned}` − `{plain}`"
+    contrasts = [
+        Contrast(label=label, plus=((size, aligned),), minus=((size, plain),)) for size in sizes
+    ]
+    gaps = {name: [difference(both, one, name) for one in contrasts] for name in SHORT}
+    return rows + _by_seed(label, gaps, lambda name: places(name) + 1)
+
+
+def _by_seed(
+    label: str,
+    values: Mapping[str, Sequence[Spread | Difference]],
+    places: Callable[[str], int],
+) -> list[list[str]]:
+    """A row for each seed and one for their mean; a cell holds all of a measure's values."""
+    columns: dict[str, list[Mapping[str, float]]] = {
+        name: [
+            {str(seed): value for seed, value in one.by_seed.items()} | {"mean": one.seeds.value}
+            for one in found
+            if one.seeds is not None
+        ]
+        for name, found in values.items()
+    }
+    rows = list(dict.fromkeys(row for found in columns.values() for one in found for row in one))
+
+    def cell(name: str, row: str) -> str:
+        known = [one[row] for one in columns[name] if row in one]
+        return ", ".join(decimal(value, places(name)) for value in known) or NOTHING
+
+    return [[label, row, *(cell(name, row) for name in values)] for row in rows]
 
 
 def mean_seconds(runs: Iterable[Run], stage: str) -> float | None:

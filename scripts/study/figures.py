@@ -276,6 +276,7 @@ def _dot_panel(axes: Axes, panel: Payload, *, labelled: bool) -> None:
             row["seeds"], [place] * len(row["seeds"]), "|", color=colour, ms=5, mew=1.1, zorder=3,
             transform=axes.transData + points_up,
         )  # fmt: skip
+        axes.update_datalim([(seed, place) for seed in row["seeds"]])  # not by plot: transformed
         axes.text(
             1.05, place, decimal(row["mean"], places), va="center", fontsize=8,
             transform=axes.get_yaxis_transform(),

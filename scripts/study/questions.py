@@ -153,6 +153,11 @@ QUESTIONS = (
             _less("text-first-middle", "text-first-none"),
             _less("text-first-middle", "text-first-hybnext"),
             _gain(("text-first-hybnext", "text-first-none"), _ALIGNED_FIRST, ("small", "small")),
+            _gain(
+                ("text-first-middle", "text-first-none"),
+                ("layer-middle", "none"),
+                ("small", "small"),
+            ),
         ),
     ),
     Question(

@@ -16,8 +16,8 @@ from analysis import (
     first_reach,
     mean_curve,
     over_seeds,
-    repeats,
     spread,
+    twice,
     unpaired,
 )
 from records import Study, like_points, load
@@ -168,10 +168,13 @@ def test_what_was_trained_twice_is_held_side_by_side(tmp_path: Path) -> None:
     save(tmp_path, "none", 1, [point(2, {"fd": 3.0}), point(4, {"fd": 2.0})], size="longer")
     save(tmp_path, "rep", 0, [point(2, {"fd": 3.0})])
     save(tmp_path, "rep", 0, [point(3, {"fd": 3.0})], size="longer")  # nothing in common
-    (found,) = repeats(load(tmp_path), "small", "longer")
-    assert (found.short.arm, found.short.seed, found.step) == ("none", 1, 2)
-    assert found.values("fd") == (5.0, 3.0)
-    assert found.values("auroc") is None
+    found = twice(load(tmp_path), "small", "longer")
+    assert {arm: list(seeds) for arm, seeds in found.runs.items()} == {
+        ("small", "none"): [1], ("longer", "none"): [1],
+    }  # fmt: skip
+    assert [spread(found, (size, "none"), "fd").by_seed for size in ("small", "longer")] == [
+        {1: 5.0}, {1: 3.0},
+    ]  # fmt: skip
 
 
 def test_tokens_to_the_fd_of_another_arm(tmp_path: Path) -> None:

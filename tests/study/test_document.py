@@ -9,6 +9,7 @@ import document
 import figures
 import pytest
 import questions
+from matplotlib.figure import Figure
 from records import load
 
 STUDY = Path(__file__).parents[2] / "scripts" / "study"
@@ -185,6 +186,25 @@ def test_tokens_saved(results: Path) -> None:
     assert hybnext[6] == "0.25"
 
 
+def test_what_was_trained_twice_is_told_by_seed(results: Path) -> None:
+    assert "trained twice" not in text_of(results)
+    for seed in (0, 2):
+        save_run(results, "none", seed, size="longer", shift=0.5)
+    save_run(results, "hybnext", 2, size="longer", shift=1.5)
+    text = text_of(results)
+    rows = {
+        (row[0], row[1]): row[2]
+        for name in ("none", "hybnext")
+        for row in rows_of(text, f"`{name}`")
+    }
+    assert rows["`none`", "0"] == "1.000, 1.500"
+    assert rows["`none`", "2"] == "1.040, 1.540"
+    assert rows["`none`", "mean"] == "1.020, 1.520"
+    assert ("`none`", "1") not in rows
+    (gap,) = (row for row in rows_of(text, "`hybnext` − `none`") if row[1] == "2")
+    assert gap[2] == "−0.4980, 0.5000"
+
+
 def test_the_paper_s_direction_is_held_against_ours(results: Path) -> None:
     for seed in (1, 2):
         save_run(results, "rep", seed, shift=0.002 * seed)
@@ -300,6 +320,24 @@ def test_a_figure_s_bytes_follow_from_its_data_alone(results: Path, tmp_path: Pa
     assert figures.digest(payload).encode() in one
     assert b"dc:date" not in one
     assert drawn(["one.png"])[0].startswith(b"\x89PNG")
+
+
+def test_a_seed_beyond_the_interval_is_drawn(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3, 9):
+        save_run(results, "none", seed, shift=-0.01 * seed**2)
+    save_run(results, "none", 9, shift=4.0)
+    payload = figures.payloads(load(results))["span"]
+    seen: list[Figure] = []
+    monkeypatch.setattr(figures, "FigureCanvasSVG", seen.append)
+    figures.draw(payload, tmp_path / "one.svg")
+    panels = [panel for panel in payload["panels"] if panel["rows"]]
+    for axes, panel in zip(seen[0].axes, panels, strict=True):
+        low, high = axes.get_xlim()
+        assert all(low <= seed <= high for row in panel["rows"] for seed in row["seeds"])
+    fd = payload["panels"][0]["rows"][0]
+    assert max(fd["seeds"]) > fd["high"]
 
 
 def test_what_happens_inside_is_the_mean_over_seeds(results: Path) -> None:
