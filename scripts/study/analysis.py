@@ -150,17 +150,16 @@ def twice(study: Study, short: str, long: str) -> Study:
 
     Returns:
         Runs of both sizes by arm and seed, the longer ones cut where the short ones end; those
-        alone that have a point there.
+        alone that were judged there, and alike.
     """
     runs: dict[Arm, dict[int, Run]] = {}
     for (size, arm), by_seed in study.runs.items():
         for seed in by_seed.keys() & study.of((long, arm)).keys() if size == short else ():
             one, other = by_seed[seed], study.of((long, arm))[seed]
-            end = one.points[-1]["step"]
-            until = [point for point in other.points if point["step"] <= end]
-            if until and until[-1]["step"] == end:
+            until = [point for point in other.points if point["step"] <= one.points[-1]["step"]]
+            cut = replace(other, record={**other.record, "points": until})
+            if until and cut.budget == one.budget:
                 runs.setdefault((short, arm), {})[seed] = one
-                cut = replace(other, record={**other.record, "points": until})
                 runs.setdefault((long, arm), {})[seed] = cut
     return Study(runs=runs)
 

@@ -332,21 +332,21 @@ def _by_seed(
     places: Callable[[str], int],
 ) -> list[list[str]]:
     """A row for each seed and one for their mean; a cell holds all of a measure's values."""
-    columns: dict[str, list[Mapping[str, float]]] = {
+    columns = {
         name: [
-            {str(seed): value for seed, value in one.by_seed.items()} | {"mean": one.seeds.value}
+            {**one.by_seed, "mean": one.seeds.value} if one.seeds is not None else {}
             for one in found
-            if one.seeds is not None
         ]
         for name, found in values.items()
     }
-    rows = list(dict.fromkeys(row for found in columns.values() for one in found for row in one))
+    seeds = {seed for found in values.values() for one in found for seed in one.by_seed}
+    rows: list[int | str] = [*sorted(seeds), *(["mean"] if seeds else [])]
 
-    def cell(name: str, row: str) -> str:
-        known = [one[row] for one in columns[name] if row in one]
-        return ", ".join(decimal(value, places(name)) for value in known) or NOTHING
+    def cell(name: str, row: int | str) -> str:
+        known = [one.get(row) for one in columns[name]]
+        return ", ".join(NOTHING if v is None else decimal(v, places(name)) for v in known)
 
-    return [[label, row, *(cell(name, row) for name in values)] for row in rows]
+    return [[label, str(row), *(cell(name, row) for name in values)] for row in rows]
 
 
 def mean_seconds(runs: Iterable[Run], stage: str) -> float | None:
