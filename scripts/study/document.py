@@ -285,9 +285,9 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         keep_trailing_newline=True,
         autoescape=False,
     )
-    runs = study.every_run
+    runs, words = study.every_run, Words(study)
     text = environment.get_template(TEMPLATE).render(
-        words=Words(study), study=study, references=references(study.setup),
+        words=words, study=study, references=references(study.setup),
         known=known_value, facts=facts, decimal=decimal, million=million, counted=counted,
         listed=listed, catching_up=catching_up, was_run=was_run,
         questions=QUESTIONS, main=MAIN, numbers=NUMBERS, paper=PAPER, sizes=SIZES,
@@ -301,7 +301,7 @@ def page(study: Study, drawn: Collection[str], *, films: bool, read: str = "") -
         ),
         largest=max(run.record["parameters"] for run in runs),
         endings=endings(study), curve_sets=curve_sets(study),
-        twice=trained_twice(study, Words(study).places),
+        twice=trained_twice(study, words.places),
         devices=sorted({run.record[where] for run in runs for where in ("device", "evaluated_on")}),
         mean_seconds=mean_seconds,
         versions=sorted({f"{k} {v}" for run in runs for k, v in run.record["versions"].items()}),
