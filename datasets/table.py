@@ -38,7 +38,12 @@ from arra_med.datasets.paths import is_file, key_from_path, relative_source, wit
 from arra_med.datasets.pictures import header_identifiers, read_picture
 from arra_med.datasets.privacy import identifiers
 from arra_med.datasets.reports import has_words
-from arra_med.datasets.table_ids import refuse_rounded, refuse_two_spellings, without_fraction
+from arra_med.datasets.table_ids import (
+    columns_of_persons,
+    refuse_rounded,
+    refuse_two_spellings,
+    without_fraction,
+)
 from arra_med.datasets.table_labels import LabelReader
 from arra_med.datasets.table_options import TableOptions
 from arra_med.datasets.tables import Line, Row, Rows, read_table, says_no_value
@@ -316,9 +321,15 @@ class _TableLines:
         self.root = options.image_root or options.file.parent
         self._file, self._image = options.file, options.image
         columns = list(dict.fromkeys([options.image, *options.columns()]))
-        _, rows = read_table(
+        header, rows = read_table(
             options.file, columns=columns, encoding=options.encoding, delimiter=options.delimiter
         )
+        if persons := columns_of_persons(header, columns):
+            logger.warning(
+                "columns that may say who a person is, and are not in name_columns: %s; what "
+                "stands there is left in texts and not searched for",
+                ", ".join(persons),
+            )
         self._rows = Rows(columns, rows)
         if not len(self._rows):
             raise RequestError(f"{options.file} has column names but no rows")

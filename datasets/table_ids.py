@@ -1,10 +1,11 @@
-"""Ids and numbers of a table that a program took for quantities.
+"""Columns of a table that say who a person is, and ids that a program took for quantities.
 
 Pandas makes fractions of a column with gaps, spreadsheets drop zeros in front and round long ids.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from arra_med.datasets.tables import Row
@@ -15,6 +16,31 @@ _AS_TEXT = (
     "Write the column as text, one spelling an id (pandas: dtype=str, or astype('Int64'); "
     "spreadsheets: format the column as text before the ids are pasted)"
 )
+
+
+_OF_PATIENT = re.compile(r"^(patienten|patients?|pat|pt)(?=.)")
+_PERSONS = {
+    "name", "names", "fullname", "surname", "lastname", "familyname", "firstname", "forename",
+    "given", "givenname", "middlename", "birthname", "maidenname", "initials", "birthdate",
+    "birthday", "dateofbirth", "dob", "mrn", "medicalrecordnumber", "hospitalnumber", "nhsnumber",
+    "ssn", "socialsecuritynumber", "insurancenumber", "address", "phone", "phonenumber",
+    "telephone", "email", "radiologist", "reader", "physician", "doctor", "referrer",
+    "referringphysician", "reportedby", "nachname", "vorname", "familienname", "geburtsname",
+    "geburtsdatum", "gebdatum", "versichertennummer", "adresse", "telefon", "befunder", "arzt",
+    "zuweiser", "nom", "prenom", "nomdefamille", "datedenaissance", "nombre", "apellido",
+    "apellidos", "fechadenacimiento", "cognome", "datadinascita",
+}  # fmt: skip
+"""Names of columns about persons, of letters alone, without "patient" in front."""
+
+
+def columns_of_persons(header: Sequence[str], used: Collection[str]) -> list[str]:
+    """Columns that no option names and whose own name says that they tell who somebody is."""
+
+    def folded(column: str) -> str:
+        plain = unicodedata.normalize("NFKD", column.casefold())
+        return _OF_PATIENT.sub("", "".join(filter(str.isalpha, plain)))
+
+    return [column for column in header if column not in used and folded(column) in _PERSONS]
 
 
 def without_fraction(cell: str) -> str:

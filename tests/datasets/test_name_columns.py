@@ -13,6 +13,7 @@ from PIL import Image
 from arra_med.config import build
 from arra_med.datasets.ingest import ingest
 from arra_med.datasets.privacy import Leak, Redactor, Watch, column_identifiers, leak_message
+from arra_med.datasets.table_ids import columns_of_persons
 from arra_med.errors import RequestError, WorkError
 from arra_med.settings import Ingest
 from arra_med.store import MANIFEST
@@ -67,9 +68,18 @@ def test_a_row_s_names_and_numbers_are_replaced_in_its_text(films: Path, tmp_pat
     assert not any(word in data for data in every for word in planted)
 
 
-def test_without_them_the_names_stay(films: Path, tmp_path: Path) -> None:
+def test_without_them_the_names_stay_and_that_is_said(
+    films: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run(films, tmp_path / "out", ROWS, name_columns=[])
     assert "Quenzer" in prompts(tmp_path / "out")[0]
+    assert "not in name_columns: surname, given, mrn, reader;" in caplog.text
+
+
+def test_columns_of_persons_are_known_by_their_names() -> None:
+    said = ["Patient_Name", "pt_DOB", "Prénom", "Geburts-Datum", "PatientenName", "Date of birth"]
+    plain = ["file_name", "patient_id", "patient", "rename", "view", "findings", ""]
+    assert columns_of_persons([*said, *plain, "mrn"], used=["mrn"]) == said
 
 
 def test_a_name_in_another_row_s_text_fails_the_ingest(films: Path, tmp_path: Path) -> None:
