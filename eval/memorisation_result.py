@@ -214,6 +214,7 @@ def memorisation_json(
         "n_generated": len(keys),
         **_estimate("share", result.share, len(keys)),
         "num_matches": len(result.matches),
+        "num_train_matched": len({match.train_key for match in result.matches}),
         "detects": result.detects,
         "spaces": [_space(space) for space in result.spaces],
         "controls": [

@@ -84,8 +84,8 @@ _SHAPE: dict[str, Any] = _fields(
     ),
     text=[_fields(f"encoder {_EVIDENCE} n context truncated normalised")],
     memorisation=_fields(
-        "false_match_rate n_train n_held_out n_generated share num_matches detects "
-        "train_duplicates constant",
+        "false_match_rate n_train n_held_out n_generated share num_matches num_train_matched "
+        "detects train_duplicates constant",
         spaces=[
             _fields(
                 "name metric dimension threshold resolved false_matches same_patient_matches "

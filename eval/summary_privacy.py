@@ -15,7 +15,13 @@ from arra_med.eval.formatting import (
 )
 from arra_med.eval.memorisation_result import ByChance, matches_by_chance
 from arra_med.eval.summary_answer import Answer, Verdict, cannot_say
-from arra_med.eval.summary_evidence import MIN_PICTURES, Results, sentence
+from arra_med.eval.summary_evidence import (
+    MIN_PICTURES,
+    Results,
+    independent_encoders,
+    sentence,
+)
+from arra_med.eval.summary_sets import repeats_itself, unlike_real
 
 
 def could_recognise(results: Results) -> Answer:
@@ -28,7 +34,9 @@ def could_recognise(results: Results) -> Answer:
             "Yes: a picture equals a training picture, or the interval of the share of near copies "
             "lies above all that the limits may let through by chance, given how many real "
             "pictures of other patients they rest on; some of the near copies may still be chance. "
-            "Suspects: near copies, but not more than that allows for. No copy found: none, and "
+            "Suspects: near copies, but not more than that allows for, or of a generator that "
+            "repeats itself or draws nothing like a real image, near to which the limits, which "
+            "rest on real pictures, say little. No copy found: none, and "
             "the search found at least 95 % of planted exact, slightly changed and JPEG copies; "
             f"coloured as good from {MIN_PICTURES} pictures. Cannot say: no search was run, it "
             "missed planted copies, or it found none and the generator was trained on another "
@@ -47,9 +55,11 @@ def memorisation_sentences(results: Results) -> list[str]:
     searched = counted(search.get("n_train"), "training picture")
     drawn = counted(search.get("n_generated"), "generated picture")
     spaces = listed(str(space.get("name")) for space in search.get("spaces") or [])
+    matched = int(search.get("num_train_matched") or 0)
+    to = f", to {counted(matched, 'training picture')}" if matched else ""
     sentences = [
         f"Each of {drawn} was held against all {searched} by {spaces or 'an unnamed measure'}; "
-        f"{matches:,} {'is' if matches == 1 else 'are'} as near as a copy."
+        f"{matches:,} {'is' if matches == 1 else 'are'} as near as a copy{to}."
     ]
     constant = int(search.get("constant") or 0)
     if constant:
@@ -135,7 +145,7 @@ def _verdict(results: Results) -> Verdict:
         )
     matches, share = int(search.get("num_matches") or 0), Estimate.read(search.get("share"))
     if matches:
-        return _of_matches(search, matches, share)
+        return _of_matches(results, search, matches, share)
     if not search.get("detects"):
         return cannot_say("The search missed planted copies, so finding none proves nothing.")
     if results.get("model_note"):
@@ -153,8 +163,14 @@ def _verdict(results: Results) -> Verdict:
     )
 
 
-def _of_matches(search: Mapping[str, Any], matches: int, share: Estimate | None) -> Verdict:
-    """Whether there are more near copies than chance allows; those of chance are no copies."""
+def _of_matches(
+    results: Results, search: Mapping[str, Any], matches: int, share: Estimate | None
+) -> Verdict:
+    """Whether there are more near copies than chance allows; those of chance are no copies.
+
+    What chance allows is known of pictures that are like real ones. Others, of an untrained
+    generator say, may all lie near one soft training picture and show nobody.
+    """
     near = (
         f"{counted(matches, 'picture')} {'is' if matches == 1 else 'are'} as near to a training "
         "picture as a copy"
@@ -167,12 +183,26 @@ def _of_matches(search: Mapping[str, Any], matches: int, share: Estimate | None)
         and share.low is not None
         and share.low > most_by_chance(search, chance)
     ):
+        if other := _other_than_real(results):
+            return (f"Suspects: {matches:,}", "mixed", f"{near}, but {other}")
         expected = percent(chance.expected * drawn)
         reason = f"{near}, more than chance allows, which brings about {expected}."
         counts = counted(matches, "match", "matches")
         return (f"Yes: {counts}, about {expected} by chance", "poor", reason)
     reason = f"{near}; within the interval, chance allows for as many. Look at them below."
     return (f"Suspects: {matches:,}", "mixed", reason)
+
+
+def _other_than_real(results: Results) -> str:
+    """Why what chance allows is not known of such pictures; empty if it is."""
+    encoders = independent_encoders(results)
+    if repeats_itself(results):
+        what = "the generator repeats itself: such a picture"
+    elif encoders and all(map(unlike_real, encoders)):
+        what = "hardly any of them looks like a real image: such a picture"
+    else:
+        return ""
+    return f"{what} may lie near a soft training picture without showing it. Look at them below."
 
 
 def _blind_to(search: Mapping[str, Any]) -> str:

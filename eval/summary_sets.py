@@ -113,10 +113,10 @@ def varied(results: Results) -> Answer:
     trusted = independent_encoders(results)
     # recall counts real images near generated ones: of pictures unlike any real one it tells no
     # variety, unless they are alike among themselves as well
-    unlike = [] if _more_alike(results) else [row for row in trusted if _unlike_real(row)]
+    unlike = [] if _more_alike(results) else [row for row in trusted if unlike_real(row)]
     measured = (share_of_real(row, "recall") for row in trusted if row not in unlike)
     shares = [share for share in measured if share is not None]
-    repeated, chosen = _repeated(results), unlike_split(results)
+    repeated, chosen = repeats_itself(results), unlike_split(results)
     verdict: Verdict
     if repeated:
         verdict = ("No, collapsed", "poor", repeated)
@@ -203,13 +203,13 @@ def _more_alike(results: Results) -> bool:
     return made.low > (real.value if real.high is None else real.high)
 
 
-def _unlike_real(row: Mapping[str, Any]) -> bool:
+def unlike_real(row: Mapping[str, Any]) -> bool:
     """Whether an encoder finds next to no generated picture among the real ones."""
     share = share_of_real(row, "precision")
     return share is not None and share < COLLAPSED_SHARE
 
 
-def _repeated(results: Results) -> str | None:
+def repeats_itself(results: Results) -> str | None:
     """How the generator repeats itself, or ``None`` if it does not."""
     made, _, within = _similarities(results)
     if made is not None and (made.low or 0) >= SAME_PICTURE and _more_alike(results):

@@ -196,6 +196,7 @@ def memorisation() -> Results:
         "n_generated": 600,
         "share": {"value": 2 / 600, "low": 0.000404, "high": 0.011985},
         "num_matches": 2,
+        "num_train_matched": 1,
         "detects": True,
         "spaces": [space("cnn-64", "cosine", 128, 0.11), space("pixels", "euclidean", 1024, 2.4)],
         "controls": controls,

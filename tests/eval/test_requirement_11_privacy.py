@@ -145,6 +145,7 @@ def test_requirement_11_a_generator_of_copies_is_caught(prepared: PreparedFolder
     assert section["share"]["value"] >= 0.95
     assert section["share"]["low"] >= 0.75  # of 16 patients, all of whose pictures match
     assert section["num_matches"] >= 0.95 * MADE
+    assert 1 < section["num_train_matched"] <= section["num_matches"]
     assert len(section["matches"]) == 20
     distances = [match["distance"] for match in section["matches"]]
     assert distances[0] == 0

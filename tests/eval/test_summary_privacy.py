@@ -74,6 +74,26 @@ def test_what_the_limits_rest_on_must_be_known_to_accuse(results: Any) -> None:
         assert answer.verdict == "Suspects: 600"
 
 
+def test_pictures_unlike_real_ones_do_not_accuse(results: Any) -> None:
+    """Of an untrained generator all may lie near one soft training picture."""
+    every = searched(results, num_matches=600, num_train_matched=1, share=ends(1.0, 0.99, 1.0))
+    answer = could_recognise(every)
+    assert answer.verdict == "Yes: 600 matches, about 6 by chance"
+    assert any("600 are as near as a copy, to 1 training picture." in s for s in answer.sentences)
+    alike = every["similarity"] | {"diversity_generated": ends(0.97, 0.95, 0.99)}
+    unlike = [row | {"precision": 0.001} for row in every["fidelity"]]
+    for changes, words in (
+        ({"similarity": alike}, "the generator repeats itself"),
+        ({"fidelity": unlike}, "hardly any of them looks like a real image"),
+    ):
+        answer = could_recognise(every | changes)
+        assert (answer.verdict, answer.tone) == ("Suspects: 600", "mixed")
+        assert words in answer.headline
+    copied = every | {"similarity": alike}
+    copied["preflight"] = {"copies_of_training": {"num": 2, "pairs": []}}
+    assert could_recognise(copied).verdict == "Yes: 2 copies"
+
+
 def test_a_copy_pixel_for_pixel_is_a_copy_even_without_a_search(results: Any) -> None:
     results["preflight"]["copies_of_training"] = {"num": 1, "pairs": [["a-0", "b"]]}
     results |= {"memorisation": None, "memorisation_note": "switched off"}
