@@ -112,6 +112,8 @@ class Decoder:
     def _decode(self, sample: Sample) -> Decoded:
         picture = self.adapter.read(sample)
         identifiers = (*picture.identifiers, *privacy.column_identifiers(sample.names))
+        if self.key is not None:
+            identifiers += privacy.own_identifiers(sample)
         redactor = privacy.Redactor(identifiers, self.allow)
         redact: Callable[[str], str] = redactor if self.whitelist else str
         sample = self.adapter.complete(sample, redact)

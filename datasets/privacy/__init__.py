@@ -6,7 +6,7 @@
 
 from arra_med.datasets.privacy import findings
 from arra_med.datasets.privacy.folder_scan import scan_folder
-from arra_med.datasets.privacy.identifiers import column_identifiers
+from arra_med.datasets.privacy.identifiers import column_identifiers, own_identifiers
 from arra_med.datasets.privacy.pseudonyms import (
     KEY_VARIABLE,
     check_tags,
@@ -31,6 +31,7 @@ __all__ = [
     "key_fingerprint",
     "leak_message",
     "load_key",
+    "own_identifiers",
     "own_leaks",
     "pseudonym",
     "pseudonymise",

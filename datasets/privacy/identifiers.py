@@ -22,6 +22,7 @@ from arra_med.datasets.privacy.dates import is_date
 from arra_med.datasets.privacy.image_metadata import image_texts
 from arra_med.datasets.privacy.readings import as_utf8, other_readings, whole_words
 from arra_med.datasets.source_files import is_passing
+from arra_med.schema import Sample
 
 Kind: TypeAlias = Literal["name", "id", "date", "uid", "phrase", "free"]
 """How a value is looked for in text: see :mod:`arra_med.datasets.privacy.matching`."""
@@ -84,6 +85,7 @@ _PICTURE: dict[str, Kind] = {
 }  # fmt: skip
 
 _DATE_COLUMN = "date column "  # a tag starts so
+_OWN_IDS = ("patient id", "study id")
 
 _MAX_ELEMENTS, _MAX_DEPTH = 20_000, 8
 _MAX_SEQUENCE, _MAX_VALUE, _MAX_VALUES = 1 << 20, 1024, 64
@@ -95,6 +97,8 @@ def kind_of(tag: str) -> Kind:
     source, _, rest = tag.partition(" ")
     if tag.startswith(_DATE_COLUMN):
         return "date"
+    if is_own_id(tag):
+        return "id"
     if source in ("private", "unknown", "column", "columns"):
         return "name"
     if rest:
@@ -253,6 +257,17 @@ def _of_cell(column: str, value: str) -> Iterator[Identifier]:
         yield Identifier(f"{_DATE_COLUMN}{column}", value)
     if not date or value.strip().isdecimal():
         yield Identifier(f"column {column}", value)
+
+
+def own_identifiers(sample: Sample) -> tuple[Identifier, ...]:
+    """A sample's patient and study id, wherever they come from: what hashes shall replace."""
+    ids = (sample.patient_id, sample.study_id)
+    return tuple(Identifier(tag, one) for tag, one in zip(_OWN_IDS, ids, strict=True) if one)
+
+
+def is_own_id(tag: str) -> bool:
+    """Whether an identifier is a sample's id, as the adapter gives it."""
+    return tag in _OWN_IDS
 
 
 def is_column(tag: str) -> bool:

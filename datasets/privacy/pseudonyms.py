@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydicom.datadict import keyword_dict, tag_for_keyword
 
 from arra_med.datasets.privacy.folder_scan import IMAGE_METADATA
-from arra_med.datasets.privacy.identifiers import is_column, kind_of
+from arra_med.datasets.privacy.identifiers import is_column, is_own_id, kind_of
 from arra_med.datasets.privacy.redaction import Leak
 from arra_med.errors import RequestError, did_you_mean
 from arra_med.schema import Exclusion, Sample
@@ -163,8 +163,9 @@ def leak_message(leaks: Iterable[Leak], table: Path) -> str:
     remedies = []
     named = [tag for tag in tags if tag != IMAGE_METADATA]
     of_columns = [tag for tag in named if is_column(tag)]
-    of_headers = [tag for tag in named if tag not in of_columns]
-    if named:
+    of_ids = [tag for tag in named if is_own_id(tag)]
+    of_headers = [tag for tag in named if tag not in (*of_columns, *of_ids)]
+    if named and not of_ids:
         remedies.append("replace ids by keyed hashes (ingest.privacy.hash_ids=true, if it is off)")
     if of_headers:
         ids = [tag for tag in of_headers if kind_of(tag) in ("id", "uid")] or of_headers[:1]
@@ -183,8 +184,9 @@ def leak_message(leaks: Iterable[Leak], table: Path) -> str:
     sources = " and ".join(
         words
         for words, given in (
-            ("the pictures' own headers", of_headers or not of_columns),
+            ("the pictures' own headers", of_headers or not named),
             ("columns of names", of_columns),
+            ("the ids that hashes replace", of_ids),
         )
         if given
     )

@@ -76,6 +76,37 @@ def test_without_them_the_names_stay_and_that_is_said(
     assert "not in name_columns: surname, given, mrn, reader;" in caplog.text
 
 
+def test_ids_that_hashes_replace_do_not_stay_in_texts(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARRA_MED_HASH_KEY", "k" * 32)
+    hashed: dict[str, Any] = {
+        "name_columns": [], "patient": "mrn", "study": "given", "privacy": {"hash_ids": True},
+    }  # fmt: skip
+    ids = ["a.png,,S-30417,H00020,,H00020 (S-30417) seen again. No effusion.\n"]
+    manifest = run(films, tmp_path / "out", ids, **hashed)
+    assert prompts(tmp_path / "out") == ["chest x-ray image, ___ (___) seen again. No effusion."]
+    assert manifest["counts"]["redacted.patient id"] == 1
+    hashed["privacy"] = {"hash_ids": False}
+    run(films, tmp_path / "plain", ids, **hashed)
+    assert "H00020" in prompts(tmp_path / "plain")[0]
+
+
+def test_another_patient_s_id_in_a_text_fails_where_ids_are_hashed(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARRA_MED_HASH_KEY", "k" * 32)
+    rows = ["a.png,,,H0002077,,Clear.\n", "b.png,,,H0003088,,As for H0002077.\n"]
+    with pytest.raises(WorkError, match=r"patient id in .* column prompt, 1 row") as raised:
+        run(films, tmp_path / "out", rows, name_columns=[], patient="mrn",
+            privacy={"hash_ids": True})  # fmt: skip
+    said = str(raised.value)
+    assert "identifiers from the ids that hashes replace would stand" in said
+    assert "H0002077" not in said
+    assert "privacy.allow" not in said
+    assert "name_columns" not in said
+
+
 def test_columns_of_persons_are_known_by_their_names() -> None:
     said = ["Patient_Name", "pt_DOB", "Prénom", "Geburts-Datum", "PatientenName", "Date of birth"]
     plain = ["file_name", "patient_id", "patient", "rename", "view", "findings", ""]
