@@ -22,13 +22,14 @@ _OF_PATIENT = re.compile(r"^(patienten|patients?|pat|pt)(?=.)")
 _PERSONS = {
     "name", "names", "fullname", "surname", "lastname", "familyname", "firstname", "forename",
     "given", "givenname", "middlename", "birthname", "maidenname", "initials", "birthdate",
-    "birthday", "dateofbirth", "dob", "mrn", "medicalrecordnumber", "hospitalnumber", "nhsnumber",
-    "ssn", "socialsecuritynumber", "insurancenumber", "address", "phone", "phonenumber",
-    "telephone", "email", "radiologist", "reader", "physician", "doctor", "referrer",
-    "referringphysician", "reportedby", "nachname", "vorname", "familienname", "geburtsname",
-    "geburtsdatum", "gebdatum", "versichertennummer", "adresse", "telefon", "befunder", "arzt",
-    "zuweiser", "nom", "prenom", "nomdefamille", "datedenaissance", "nombre", "apellido",
-    "apellidos", "fechadenacimiento", "cognome", "datadinascita",
+    "birthday", "dateofbirth", "dob", "born", "mrn", "medicalrecordnumber", "hospitalnumber",
+    "nhsnumber", "ssn", "socialsecuritynumber", "insurancenumber", "address", "phone",
+    "phonenumber", "telephone", "email", "radiologist", "reader", "physician", "doctor",
+    "referrer", "referringphysician", "reportedby", "nachname", "vorname", "familienname",
+    "geburtsname", "geburtsdatum", "gebdatum", "geboren", "geb", "geburtstag",
+    "versichertennummer", "adresse", "telefon", "befunder", "arzt", "zuweiser", "nom", "prenom",
+    "nomdefamille", "datedenaissance", "nombre", "apellido", "apellidos", "fechadenacimiento",
+    "cognome", "datadinascita",
 }  # fmt: skip
 """Names of columns about persons, of letters alone, without "patient" in front."""
 
