@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arra_med.errors import RequestError
-from arra_med.store import read_manifest
+from arra_med.store import read_manifest, sha256_bytes
 
 GENERATIONS_SCHEMA = pa.schema(
     [
@@ -81,6 +81,16 @@ class GeneratedFolder:
             )
 
     def png(self, row: dict[str, Any]) -> bytes:
-        """PNG bytes of one row."""
-        data: bytes = (self.folder / str(row["file"])).read_bytes()
+        """PNG bytes of one row.
+
+        Raises:
+            RequestError: if they are not those that were drawn.
+        """
+        name = str(row["file"])
+        data: bytes = (self.folder / name).read_bytes()
+        if self.manifest["files"].get(name, drawn := sha256_bytes(data)) != drawn:
+            raise RequestError(
+                f"{self.folder}: a picture was changed after it was drawn; 'arra-med info "
+                "--verify' names it. Generate into a new folder"
+            )
         return data

@@ -372,6 +372,18 @@ def test_no_text_of_a_prompt_reaches_the_log(run: Run, caplog: pytest.LogCapture
     assert "zebra" not in caplog.text
 
 
+def test_a_picture_that_was_changed_is_not_taken_for_the_drawn_one(
+    run: Run, tmp_path: Path
+) -> None:
+    run(tmp_path / "g")
+    folder = GeneratedFolder(tmp_path / "g")
+    first, second = folder.rows[:2]
+    assert folder.png(first)
+    (tmp_path / "g" / first["file"]).write_bytes(folder.png(second))
+    with pytest.raises(RequestError, match="a picture was changed after it was drawn"):
+        folder.png(first)
+
+
 def test_colour_from_grey() -> None:
     grey = torch.randint(0, 255, (2, 1, 4, 4), dtype=torch.uint8)
     assert torch.equal(backends.to_channels(grey, 3), grey.repeat(1, 3, 1, 1))
