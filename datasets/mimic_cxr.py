@@ -27,6 +27,7 @@ from arra_med.datasets.reports import (
     TEMPLATE_WITHOUT_VIEW,
     check_sources,
     check_template,
+    emptied,
     to_prompt,
 )
 from arra_med.datasets.source_files import read_start
@@ -163,8 +164,9 @@ class MimicCxr(DatasetAdapter):
     def complete(self, sample: Sample, redact: Callable[[str], str]) -> Sample:
         """Read the study's report and make the prompt."""
         text, edits = read_report(self._sources.reports / sample.text_source)
+        text = redact(text)
         prompt = to_prompt(
-            redact(text),
+            text,
             sample.view,
             template=self.options.prompt_template,
             template_without_view=self.options.prompt_template_without_view,
@@ -173,7 +175,8 @@ class MimicCxr(DatasetAdapter):
         )
         if prompt is None:
             wanted = ", ".join(self.options.prompt_sources)
-            raise Excluded("no-prompt", f"its report has no words in {wanted}")
+            why = emptied(text, self.options.prompt_sources, self.options.clean_up)
+            raise Excluded("no-prompt", why or f"its report has no words in {wanted}")
         return replace(
             sample,
             prompt=prompt.text,

@@ -255,3 +255,25 @@ def to_prompt(
             prompt = fill_template(body, view, template, template_without_view)
             return Prompt(prompt, source, dict(edits))
     return None
+
+
+def emptied(text: str, sources: Sequence[str], clean_up: CleanUp) -> str:
+    """Why a report without a prompt has none, if the clean-up is why.
+
+    Args:
+        text: the report, for which :func:`to_prompt` gave ``None``.
+        sources: those it was given.
+        clean_up: the one it was given.
+
+    Returns:
+        A sentence that names the steps and the sections they left nothing of; ``""`` if no section
+        said anything before.
+    """
+    sections = split_sections(text)
+    held = [source for source in sources if has_words(sections.get(source, ""))]
+    return left_nothing(", ".join(held).replace("_", " "), clean_up) if held else ""
+
+
+def left_nothing(of: str, clean_up: CleanUp) -> str:
+    """The sentence for a text of which the clean-up left nothing: ``of`` says which."""
+    return f"clean_up ({', '.join(clean_up.steps_on())}) left nothing of its {of}"

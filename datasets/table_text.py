@@ -1,7 +1,7 @@
 """A table's texts made into prompts, item by item: redacted, then cleaned, then put in place."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -77,8 +77,9 @@ def complete(
         return replace(sample, prompt=" ".join(text.split()), edits=undone)
     template, without_view = options.template(), options.template_without_view()
     if options.report is not None or options.report_suffix is not None:
+        report = official_headers(text, options.headers)
         made = reports.to_prompt(
-            official_headers(text, options.headers),
+            report,
             sample.view,
             template=template,
             template_without_view=without_view,
@@ -86,16 +87,14 @@ def complete(
             clean_up=options.clean_up,
         )
         if made is None:
-            wanted = ", ".join(options.prompt_sources)
-            wanted = wanted.replace("last_paragraph", "last of several paragraphs")
-            wanted = wanted.replace(reports.WHOLE, "text without headers")
-            detail = f"its report has no {wanted} with words; 'text' takes texts whole"
-            raise Excluded("no-prompt", detail)
+            why = reports.emptied(report, options.prompt_sources, options.clean_up)
+            raise Excluded("no-prompt", why or _without_sections(options.prompt_sources))
         return replace(
             sample, prompt=made.text, prompt_source=made.source, edits={**made.edits, **undone}
         )
+    _refuse_empty(text, "its text has no words")
     cleaned, edits = clean(text, options.clean_up)
-    _refuse_empty(cleaned, "its text has no words, or none once it is cleaned up")
+    _refuse_empty(cleaned, reports.left_nothing("text", options.clean_up))
     prompt = reports.fill_template(cleaned, sample.view, template, without_view)
     return replace(sample, prompt=prompt, edits={**edits, **undone})
 
@@ -143,6 +142,14 @@ def _is_structured(name: str) -> bool:
     if _ANATOMY.search(name):
         return True
     return not reports.is_section(name) and bool(read_mentions(name.lower()))
+
+
+def _without_sections(sources: Sequence[str]) -> str:
+    """What is said of a report that holds none of ``sources``."""
+    wanted = ", ".join(sources)
+    wanted = wanted.replace("last_paragraph", "last of several paragraphs")
+    wanted = wanted.replace(reports.WHOLE, "text without headers")
+    return f"its report has no {wanted} with words; 'text' takes texts whole"
 
 
 def _refuse_empty(text: str, detail: str) -> None:

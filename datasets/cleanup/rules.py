@@ -10,7 +10,7 @@ broken sentence, the whole sentence is dropped.
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from arra_med.datasets.cleanup.comparisons import without_comparisons
 from arra_med.datasets.cleanup.placeholders import without_placeholders
@@ -83,6 +83,10 @@ class CleanUp:
     """Words that refer to earlier studies; counted: sentences shortened or dropped."""
     remove_placeholders: bool = False
     """``___`` and ``XXXX``; counted: sentences shortened or dropped."""
+
+    def steps_on(self) -> tuple[str, ...]:
+        """Names of the steps that are on."""
+        return tuple(step.name for step in fields(self) if getattr(self, step.name))
 
 
 def clean(text: str, options: CleanUp) -> tuple[str, dict[str, int]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from arra_med.datasets.base import Excluded
+from arra_med.datasets.cleanup import CleanUp
 from arra_med.datasets.dicom import render
 from arra_med.datasets.mimic_cxr import MimicCxr
 from arra_med.datasets.mimic_index import files_below
@@ -302,6 +303,17 @@ def test_a_report_that_vanishes_is_excluded_by_the_worker(tmp_path):
     sample = next(iter(mimic.items()))
     (tmp_path / sample.text_source).unlink()
     with pytest.raises(Excluded, match="unreadable-report: FileNotFoundError"):
+        mimic.complete(sample, str)
+
+
+def test_a_report_that_clean_up_empties_is_excluded_and_the_step_named(tmp_path):
+    steps = CleanUp(remove_comparisons=True)
+    mimic = adapter(release(tmp_path), clean_up=steps, prompt_sources=("findings", "impression"))
+    sample = next(iter(mimic.items()))
+    (tmp_path / sample.text_source).write_text(
+        " FINAL REPORT\n IMPRESSION:\n No interval change.\n"
+    )
+    with pytest.raises(Excluded, match=r"clean_up \(remove_comparisons\) left nothing of its impr"):
         mimic.complete(sample, str)
 
 

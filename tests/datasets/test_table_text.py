@@ -1,5 +1,7 @@
 """A table's texts become prompts: whole reports, clean-up, files beside the pictures."""
 
+import re
+
 import pytest
 
 from arra_med.datasets.cleanup import CleanUp
@@ -120,6 +122,27 @@ def test_a_report_of_other_sections_is_excluded_and_the_remedy_named(root):
     assert item.reason == "no-prompt"
     assert "'text' takes texts whole" in item.detail
     assert "clear" not in item.detail
+
+
+@pytest.mark.parametrize(
+    ("columns", "detail"),
+    [
+        (
+            {"text": None, "report": "report"},
+            r"clean_up \(remove_notifications, remove_comparisons\) left nothing of its impression",
+        ),
+        (
+            {"text": "report"},
+            r"clean_up \(remove_notifications, remove_comparisons\) left nothing of its text",
+        ),
+    ],
+)
+def test_a_text_that_clean_up_empties_is_excluded_and_the_steps_named(root, columns, detail):
+    report = "IMPRESSION: No interval change." if columns["text"] is None else "No interval change."
+    steps = CleanUp(remove_notifications=True, remove_comparisons=True)
+    (item,) = completed(table(root, f"file,report\na.png,{report}\n", clean_up=steps, **columns))
+    assert item.reason == "no-prompt"
+    assert re.fullmatch(detail, item.detail)
 
 
 def test_texts_are_redacted_then_cleaned_then_put_in_place(root):
