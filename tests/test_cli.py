@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,27 @@ def test_errors_go_to_stderr_and_results_to_stdout(tmp_path: Path) -> None:
     assert "no configuration file at" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in arra_med("train", tmp_path / "n.yaml", "--debug", check=False).stderr
+
+
+def test_deepspeed_that_a_library_imports_keeps_off_stdout() -> None:
+    program = """
+import sys
+from arra_med.cli import inspect
+from arra_med.cli.main import main
+
+def imports_deepspeed(options):
+    import deepspeed
+    deepspeed.utils.logger.warning("beware")
+    print("the result")
+
+inspect.list_plugins = imports_deepspeed
+sys.exit(main(["list"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == "the result\n"
+    assert "beware" in done.stderr
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

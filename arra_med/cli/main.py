@@ -184,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     logger.setLevel(level)
+    logging.getLogger("DeepSpeed").addFilter(_off_stdout)
     run = _verb(options.verb)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)  # as Slurm ends a job
@@ -236,6 +237,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def _off_stdout(record: logging.LogRecord) -> bool:
+    """A filter that has its logger write to stderr: DeepSpeed's, on import, writes to stdout.
+
+    DeepSpeed is imported by libraries too, when they like, and is not imported here for this.
+    """
+    for handler in logging.getLogger(record.name).handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+    return True
 
 
 class _TerminatedError(KeyboardInterrupt):
