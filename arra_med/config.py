@@ -11,7 +11,9 @@ options, which are checked against the plug-in's ``Options`` dataclass.
 """
 
 import dataclasses
+import json
 import math
+import shlex
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ import yaml
 
 from arra_med.errors import RequestError, did_you_mean
 from arra_med.registry import Registry
+from arra_med.yaml_files import problem, read_yaml
 
 T = TypeVar("T")
 
@@ -36,6 +39,10 @@ class PluginConfig:
 
 _ENDS = (yaml.BlockEndToken, yaml.StreamEndToken)  # they may lie behind a comment
 _SUFFIXES = (".yaml", ".yml")
+_DATA = (
+    ".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".gz", ".zip", ".tar", ".xls", ".xlsx",
+    ".dcm", ".png", ".jpg", ".jpeg",
+)  # fmt: skip
 _PLACEHOLDERS = {"output": None, "prepared": "{output}/prepared"}
 """Entries of ``paths`` that any text may contain in braces, and their defaults."""
 
@@ -105,13 +112,13 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         by = f", which {above[-1]} includes" if above else ""
         raise FileNotFoundError(f"no configuration file at {path}{by}{_instead(path)}")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not readable YAML: {error}") from error
+    if path.suffix.lower() in _DATA:
+        raise RequestError(f"{path} is no configuration: that is a YAML file (.yaml)")
+    tree = read_yaml(path)
     tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise RequestError(f"{path}: expected a mapping at the top, found {_name(tree)}")
+    if not isinstance(tree, dict):  # what it holds may be a report: the text is not shown
+        kind = "a list" if isinstance(tree, list) else "text or a number"
+        raise RequestError(f"{path}: expected a mapping at the top (key: value), found {kind}")
     if "include" not in tree:
         return tree
     included = tree.pop("include")
@@ -151,19 +158,6 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
             value = _laid_over(old, value)
         joined[key] = value
     return joined
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that stands twice in one mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{', '.join(sorted(twice))} stands here twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 def to_tree(value: Any, *, compared: bool = False) -> Any:  # noqa: ANN401 - mirrors YAML's types
@@ -215,8 +209,12 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     try:
         node[leaf] = yaml.safe_load(text)
         tokens = [token for token in yaml.scan(text) if not isinstance(token, _ENDS)]
-    except yaml.YAMLError as error:
-        raise RequestError(f"override {override!r}: the value is not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        quoted = shlex.quote(f"{name}={json.dumps(text, ensure_ascii=False)}")
+        raise RequestError(
+            f"override {override!r}: the value is not YAML: {problem(error)}; if it is text, put "
+            f"it in quotes, within those of the shell: {quoted}"
+        ) from error
     if text[max(token.end_mark.index for token in tokens) :].strip():
         raise RequestError(
             f"override {override!r}: YAML takes what follows ' #' for a comment: put the value in "

@@ -1,5 +1,7 @@
 """Strict YAML: every error at once, with the nearest name."""
 
+import shlex
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +112,7 @@ def test_what_is_no_file_is_answered_with_what_may_be_meant(
     [
         ("a: 1\na: 2", "a stands here twice"),
         ("- a\n- b", "expected a mapping"),
-        ("a: [", "not readable YAML"),
+        ("a: [", r"not readable YAML: line 1, column 5: expected the node content, but found '<st"),
         ("", "name: missing"),
     ],
 )
@@ -119,6 +121,61 @@ def test_files_that_are_not_settings(tmp_path: Path, text: str, message: str) ->
     path.write_text(text)
     with pytest.raises(RequestError, match=message):
         config.load(Outer, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "films.csv",
+            "BILD,BEFUND\na.png,Meier: klar\n",
+            "films.csv is no configuration: that is a",
+        ),
+        (
+            "c.yaml",
+            "BILD,Meier\na.png,Meier: klar: ja",
+            "line 2, column 12: mapping values are not",
+        ),
+        ("c.yaml", "a: *Meier\n", r"line 1, column 4: found undefined alias$"),
+        ("c.yaml", "a: !Meier x\n", r"line 1, column 4: could not determine .* for the tag$"),
+        (
+            "c.yaml",
+            "a: &Meier 1\nb: &Meier 2",
+            r"column 4: second occurrence \(found duplicate anc",
+        ),
+        ("c.yaml", "Meier: %x", r"column 8: found character '%' that cannot start any token"),
+        ("c.yaml", "Meier,Meier", r"expected a mapping at the top \(key: value\), found text or a"),
+        ("c.yaml", "- Meier", r"expected a mapping at the top \(key: value\), found a list"),
+        ("c.yaml", "a: 1\nMeier: \x07", r"line 2, column 8: it holds a character .*, number 0x7"),
+        (
+            "c.yaml",
+            "Meier: 2020-13-45",
+            r"not readable YAML: it holds a date or number that is none",
+        ),
+        ("c.yaml", b"Meier: \xfc", "byte 7 is not UTF-8"),
+    ],
+)
+def test_an_error_of_yaml_holds_nothing_of_the_file(
+    tmp_path: Path, name: str, text: str | bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(RequestError, match=message) as caught:
+        config.load(Outer, path)
+    assert "\n" not in str(caught.value)
+    whole = "".join(traceback.format_exception(caught.value))  # as --debug shows it
+    assert "Meier" not in whole
+
+
+@pytest.mark.parametrize("value", [",", "{x} film", "*a", "2020-13-45", '"', "%"])
+def test_an_override_that_is_no_yaml_is_answered_in_one_line(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("mode: fast\n")
+    with pytest.raises(RequestError, match="if it is text, put it in quotes") as caught:
+        config.load(Outer, path, [f"name={value}"])
+    assert "\n" not in str(caught.value)
+    (quoted,) = shlex.split(str(caught.value).rpartition("shell: ")[2])
+    assert config.load(Outer, path, [quoted]).name == value
 
 
 def test_a_missing_file_says_where() -> None:

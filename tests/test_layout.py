@@ -21,6 +21,7 @@ LAYERS = [
         "images",
         "ms_ssim",
         "config",
+        "yaml_files",
         "settings",
         "parallel",
         "picture_loader",

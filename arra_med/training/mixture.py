@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from arra_med.config import build
 from arra_med.errors import RequestError
@@ -23,6 +22,7 @@ from arra_med.settings import MixtureFolder, Settings, Training, section
 from arra_med.store import Cache, PreparedFolder
 from arra_med.teachers.cache import open_features
 from arra_med.tokenizers.cache import open_tokens
+from arra_med.yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +74,7 @@ def mixture_of(training: Training) -> tuple[MixtureFolder, ...]:
 def _read(path: Path) -> tuple[MixtureFolder, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"training.data_config: there is no file at {path}")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is not readable YAML: {error}") from error
+    tree = read_yaml(path)
     entries = tree.get("META") if isinstance(tree, dict) else None
     if not isinstance(entries, list) or not entries:
         raise RequestError(f"{path}: expected 'META:' with a list of 'path' and 'ratio'")
