@@ -2,7 +2,23 @@
 
 import sys
 
-from arra_med.cli.main import main
+
+def run() -> int:
+    """Run the command line; Ctrl-C while it is still being imported ends as later on.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        from arra_med.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        from arra_med.errors import EXIT_INTERRUPTED
+
+        sys.stderr.write("error: interrupted; run the same command again to resume\n")
+        return EXIT_INTERRUPTED
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

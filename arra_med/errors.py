@@ -27,6 +27,9 @@ EXIT_PREEMPTED = 75
 """Exit code of a training that a signal stopped after its checkpoint: start it again (EX_TEMPFAIL,
 "temporary failure", of sysexits.h)."""
 
+EXIT_INTERRUPTED = 130
+"""Exit code of a verb that Ctrl-C ended, as of a program that does not handle it."""
+
 EXIT_TERMINATED = 143
 """Exit code of a verb that SIGTERM ended, as of a program that does not handle it."""
 

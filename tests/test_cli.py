@@ -145,6 +145,27 @@ def test_sigterm_ends_a_verb_with_the_usual_code(
     assert "run the same command again to resume" in caplog.text
 
 
+def test_ctrl_c_ends_a_verb_with_the_usual_code(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        "arra_med.cli.inspect.list_plugins", lambda _: os.kill(os.getpid(), signal.SIGINT)
+    )
+    assert main(["list"]) == 130
+    assert "run the same command again to resume" in caplog.text
+
+
+def test_ctrl_c_while_the_command_line_is_imported_ends_alike(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("raise KeyboardInterrupt\n")  # before it is imported
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from arra_med.__main__ import run; sys.exit(run())"],
+        capture_output=True, text=True, check=False, timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "error: interrupted; run the same command again to resume\n"
+
+
 def test_errors_go_to_stderr_and_results_to_stdout(tmp_path: Path) -> None:
     done = arra_med("train", tmp_path / "none.yaml", check=False)
     assert (done.returncode, done.stdout) == (2, "")

@@ -19,6 +19,7 @@ from arra_med._version import __version__
 from arra_med.cli import assets, preflight
 from arra_med.cli.rank import process_rank
 from arra_med.errors import (
+    EXIT_INTERRUPTED,
     EXIT_PREEMPTED,
     EXIT_TERMINATED,
     PreemptedError,
@@ -52,7 +53,7 @@ A configuration is one YAML file; settings are overridden as key=value:
 Several processes: torchrun --nproc_per_node=2 -m arra_med train run.yaml
 Several jobs: arra-med ingest run.yaml --shard 0/4 (… 3/4), then arra-med ingest run.yaml
 Exit codes: 0 done, 1 the work failed, 2 the request is wrong, 75 stopped by a signal (train),
-143 ended by SIGTERM
+130 ended by Ctrl-C, 143 by SIGTERM
 """
 _TRAIN_SIGNALS = """\
 SIGTERM, SIGUSR1 and SIGUSR2, to any rank, stop training at the next step with a checkpoint and exit
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(options)
     except KeyboardInterrupt as stop:
-        code = EXIT_TERMINATED if isinstance(stop, _TerminatedError) else 1
+        code = EXIT_TERMINATED if isinstance(stop, _TerminatedError) else EXIT_INTERRUPTED
         return _fail("interrupted; run the same command again to resume", code, debug=False)
     except PreemptedError as stop:
         logger.warning("%s", stop)
@@ -282,6 +283,6 @@ def _fail(message: str, code: int, *, debug: bool) -> int:
     if sys.stderr.isatty():
         sys.stderr.write("\n")  # a progress bar may stand on this line
     logger.error("error: %s", message, exc_info=debug)
-    if not debug and code == 1 and not message.startswith("interrupted"):
+    if not debug and code == 1:
         logger.error("(--debug shows the traceback)")
     return code
