@@ -46,7 +46,7 @@ def show_folder(options: argparse.Namespace) -> None:
     kind = _kind(folder)
     if kind is None and (folder / PARTIAL).is_dir():
         read_manifest(folder, "prepared")  # says that it is not finished
-    if options.verify:
+    if options.verify and folder.is_dir():  # of what is no folder, the description says so
         if kind is None:
             raise RequestError(
                 f"{folder} has no {MANIFEST}, so there are no hashes to verify: only finished "

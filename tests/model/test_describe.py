@@ -213,5 +213,7 @@ def test_wrong_paths_get_a_sentence(
         caplog.clear()
         assert main(["info", str(path)]) == 2, path
         assert message in caplog.text
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        show_folder(argparse.Namespace(folder=tmp_path / "nowhere", verify=True))
     with pytest.raises(RequestError, match="no hashes to verify"):
         show_folder(argparse.Namespace(folder=hub, verify=True))
