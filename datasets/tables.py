@@ -159,8 +159,9 @@ def check_columns(
     problems = []
     for column in dict.fromkeys(columns or ()):
         if column not in header:
-            near = difflib.get_close_matches(column, header, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else "no column has a similar name."
+            folded = {name.lower(): name for name in header}
+            near = difflib.get_close_matches(column.lower(), folded, n=1, cutoff=0.4)
+            hint = f"did you mean {folded[near[0]]!r}?" if near else "no column has a similar name."
             problems.append(f"no column {column!r}: {hint}")
         elif list(header).count(column) > 1:
             problems.append(f"column {column!r} is there {list(header).count(column)} times")
