@@ -164,7 +164,7 @@ def check_columns(
             hint = f"did you mean {folded[near[0]]!r}?" if near else "no column has a similar name."
             problems.append(f"no column {column!r}: {hint}")
         elif list(header).count(column) > 1:
-            problems.append(f"column {column!r} is there {list(header).count(column)} times")
+            problems.append(f"column {column!r} is there {list(header).count(column)} times.")
     if not problems:
         return
     line = delimiter.join(header)

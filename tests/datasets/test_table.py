@@ -175,7 +175,7 @@ def test_own_split_keeps_a_patient_together(root):
         (FILMS, {"text": "reprot"}, r"no column 'reprot': did you mean 'report'\? Columns: file,"),
         (FILMS.replace("report", "BEFUND"), {"text": "befund"}, "'befund': did you mean 'BEFUND'"),
         (FILMS, {"view": "xyz"}, r"no column 'xyz': no column has a similar name"),
-        (FILMS.replace("split", "view"), {"view": "view"}, "column 'view' is there 2 times"),
+        (FILMS.replace("split", "view"), {"view": "view"}, r"'view' is there 2 times\. Columns: "),
         ("", {}, "is empty: expected a first line"),
         ("file,report\n", {}, "column names but no rows"),
         (FILMS, {"encoding": "utf-99"}, "unknown encoding 'utf-99'"),
