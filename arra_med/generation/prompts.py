@@ -167,8 +167,8 @@ def _from_table(path: Path, settings: Generation) -> list[Prompt]:
     if absent and delimiter is None and path.suffix != ".parquet":
         # as Excel writes it in much of Europe
         other, _ = read_table(path, encoding=encoding, delimiter=";")
-        if settings.prompt_column in other:
-            header, delimiter = other, ";"
+        if settings.prompt_column in other or (len(header) == 1 and len(other) > 1):
+            header, delimiter = other, ";"  # if it lacks the column, read_table names the nearest
     wanted = [settings.prompt_column, *settings.carry]
     keyed = settings.key_column in header
     if not keyed and settings.key_column != "key":

@@ -37,6 +37,13 @@ def test_a_table_of_semicolons_is_read(tmp_path: Path) -> None:
     assert read(prompts=tmp_path / "p.csv") == [("a", "clear, no edema.")]
 
 
+def test_a_table_of_semicolons_that_lacks_a_column_has_it_named(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("key;promt\na;clear, no edema.\n")
+    message = r"no column 'prompt': did you mean 'promt'\? Columns: key, promt\.$"
+    with pytest.raises(RequestError, match=message):
+        read(prompts=tmp_path / "p.csv")
+
+
 def test_other_encodings_and_delimiters_are_read_when_they_are_set(tmp_path: Path) -> None:
     expected = [("a", "Erguß links."), ("b", "clear, dry.")]
     text = "key|prompt\na|Erguß links.\nb|clear, dry.\n"
