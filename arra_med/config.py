@@ -320,7 +320,7 @@ def _value(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa:
         return _dataclass(hint, value, path, errors)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            errors.append(f"{path}: expected a list, found {_name(value)}")
+            errors.append(f"{path}: expected {_a_list(arguments, value)}, found {_name(value)}")
             return None
         if arguments[-1] is Ellipsis:
             item_hints = [arguments[0]] * len(value)
@@ -361,6 +361,17 @@ def _scalar(hint: Any, value: Any, path: str, errors: list[str]) -> Any:  # noqa
         return value
     errors.append(f"{path}: expected {_expected(hint)}, found {value!r}")
     return None
+
+
+def _a_list(hints: tuple[Any, ...], value: Any) -> str:  # noqa: ANN401
+    """What a list is to be; an example is made of ``value`` if that could stand in it."""
+    length = 1 if hints[-1] is Ellipsis else len(hints)
+    wrong: list[str] = []
+    if isinstance(value, (str, int, float)):
+        _value(hints[0], value, "", wrong)
+        if not wrong:
+            return f"a list such as [{', '.join([str(value)] * length)}]"
+    return "a list" if hints[-1] is Ellipsis else f"a list of {length} values"
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401

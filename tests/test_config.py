@@ -64,6 +64,22 @@ def test_every_error_is_reported_at_once() -> None:
         assert expected in text
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pair": 70}, r"pair: expected a list such as \[70, 70\], found int 70"),
+        ({"pair": "70x70"}, "pair: expected a list of 2 values, found str '70x70'"),
+        ({"names": "b"}, r"names: expected a list such as \[b\], found str 'b'"),
+        ({"names": {"b": 1}}, "names: expected a list, found dict"),
+    ],
+)
+def test_one_value_in_place_of_a_list_is_answered_with_the_form(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        config.build(Outer, {"name": "a", **given}, where="c")
+
+
 def test_a_rule_of_the_section_itself_is_reported_with_its_name() -> None:
     with pytest.raises(RequestError, match="inner: steps must not be negative"):
         config.build(Outer, {"name": "a", "inner": {"steps": -1}}, where="c")
