@@ -87,6 +87,7 @@ def test_pack_by_name_and_its_errors(here: Path, tmp_path: Path, caplog) -> None
     for arguments, message in (
         (["rad-dino", archive], "arra-med assets fetch microsoft/rad-dino"),
         ([archive], "say what to pack"),
+        (["run.yaml"], "the archive to write is missing: arra-med assets pack run.yaml ARCHIVE.ta"),
         (["--all", "someone/net", archive], "not both"),
         (["someone/net", tmp_path / "a.zip"], "ends in .tar"),
     ):

@@ -248,6 +248,10 @@ def _pack(what: Sequence[str], root: Path, archive: Path, *, everything: bool) -
     from arra_med.assets.archive import pack
     from arra_med.assets.record import installed
 
+    if archive.suffix != ".tar" and not what and not everything:
+        raise RequestError(
+            f"the archive to write is missing: arra-med assets pack {archive} ARCHIVE.tar"
+        )
     if everything == bool(what):
         raise RequestError("say what to pack: a configuration or names, or --all, not both")
     if archive.suffix != ".tar":
