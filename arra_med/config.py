@@ -39,10 +39,7 @@ class PluginConfig:
 
 _ENDS = (yaml.BlockEndToken, yaml.StreamEndToken)  # they may lie behind a comment
 _SUFFIXES = (".yaml", ".yml")
-_DATA = (
-    ".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".gz", ".zip", ".tar", ".xls", ".xlsx",
-    ".dcm", ".png", ".jpg", ".jpeg",
-)  # fmt: skip
+_DATA = (".csv", ".tsv", ".parquet", ".gz", ".xlsx", ".dcm", ".png", ".jpg")
 _PLACEHOLDERS = {"output": None, "prepared": "{output}/prepared"}
 """Entries of ``paths`` that any text may contain in braces, and their defaults."""
 
