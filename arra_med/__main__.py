@@ -14,9 +14,9 @@ def run() -> int:
 
         return main()
     except KeyboardInterrupt:
-        from arra_med.errors import EXIT_INTERRUPTED
+        from arra_med.errors import EXIT_INTERRUPTED, INTERRUPTED
 
-        sys.stderr.write("error: interrupted; run the same command again to resume\n")
+        sys.stderr.write(f"error: {INTERRUPTED}\n")
         return EXIT_INTERRUPTED
 
 

@@ -30,6 +30,9 @@ EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
 """Exit code of a verb that Ctrl-C ended, as of a program that does not handle it."""
 
+INTERRUPTED = "interrupted; run the same command again to resume"
+"""What a verb that a signal ended says."""
+
 EXIT_TERMINATED = 143
 """Exit code of a verb that SIGTERM ended, as of a program that does not handle it."""
 

@@ -22,6 +22,7 @@ from arra_med.errors import (
     EXIT_INTERRUPTED,
     EXIT_PREEMPTED,
     EXIT_TERMINATED,
+    INTERRUPTED,
     PreemptedError,
     RequestError,
     WorkError,
@@ -193,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(options)
     except KeyboardInterrupt as stop:
         code = EXIT_TERMINATED if isinstance(stop, _TerminatedError) else EXIT_INTERRUPTED
-        return _fail("interrupted; run the same command again to resume", code, debug=False)
+        return _fail(INTERRUPTED, code, debug=False)
     except PreemptedError as stop:
         logger.warning("%s", stop)
         return EXIT_PREEMPTED
